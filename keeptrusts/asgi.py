@@ -1,0 +1,31 @@
+"""One ASGI application for both planes: gateways' questions take the short way, all else goes through Django."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from django.core.asgi import get_asgi_application
+from django.utils.module_loading import import_string
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "keeptrusts.settings")
+
+type Scope = dict[str, Any]
+type Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+type Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+type Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+GATEWAY_PREFIX = "/gateway/v1/"
+
+_console: Application = get_asgi_application()
+# By name, because it uses models: it can be imported only now that Django is set up.
+_gateways: Application = import_string("gateways.asgi.application")
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer one connection; the gateways' application also learns of start and stop (`lifespan`)."""
+    if scope["type"] == "lifespan" or scope["path"].startswith(GATEWAY_PREFIX):
+        await _gateways(scope, receive, send)
+    else:
+        await _console(scope, receive, send)

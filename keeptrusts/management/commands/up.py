@@ -1,0 +1,117 @@
+"""Web, worker and beat under one supervisor."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import os
+import socket
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandParser
+
+from keeptrusts import preparation
+from keeptrusts.celery import app
+from keeptrusts.folders import private_folder
+from keeptrusts.supervisor import Program, run_together
+
+
+class Command(BaseCommand):
+    help = (
+        "Run the console: web, worker and beat, until Ctrl-C or SIGTERM. Environment: HOST (127.0.0.1), PORT (8000), "
+        "KEEPTRUSTS_WEB_WORKERS (1), KEEPTRUSTS_DATA_DIR (var/), DATABASE_URL and REDIS_URL."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--prepare",
+            action="store_true",
+            help="first apply migrations, collect static files and create the first Admin, where that is still due",
+        )
+        parser.add_argument("--demo", action="store_true", help="with --prepare: add demonstration data")
+
+    def handle(self, *args: Any, prepare: bool, demo: bool, **options: Any) -> None:
+        host, port = os.environ.get("HOST") or "127.0.0.1", int(os.environ.get("PORT") or 8000)
+        if refusal := why_not_bindable(host, port):
+            self.stderr.write(refusal)
+            sys.exit(1)
+        private_folder(settings.DATA_DIR)
+        if prepare:
+            preparation.prepare(self.say, demo=demo)
+        # A first look at the configuration creates the embedded broker's folders, before anyone needs them.
+        app.conf.broker_transport_options  # noqa: B018
+        status = run_together(
+            programs(host, port),
+            say=self.say,
+            is_ready=lambda: answers(host, port),
+            ready_message=f"Keeptrusts is ready: {settings.PUBLIC_URL}/admin/ (Ctrl-C stops it)",
+        )
+        if status:
+            sys.exit(status)
+
+    def say(self, line: str) -> None:
+        self.stdout.write(line)
+        self.stdout.flush()
+
+
+def programs(host: str, port: int) -> list[Program]:
+    """Return the three programs of a console that listens at this address."""
+    python = [sys.executable, "-m"]
+    celery = [*python, "celery", "--quiet", "--app", "keeptrusts"]
+    return [
+        _program(
+            "web",
+            *(*python, "granian", "--interface", "asgi", "--loop", "uvloop", "--http", "1", "--no-ws"),
+            *("--host", host, "--port", str(port), "--workers", os.environ.get("KEEPTRUSTS_WEB_WORKERS") or "1"),
+            # Below the supervisor's grace: a connection that stays open must not make a stop look like a failure.
+            *("--workers-kill-timeout", "5", "--log-level", "warning", "keeptrusts.asgi:application"),
+        ),
+        _program(
+            "worker",
+            *(*celery, "worker", "--pool", "threads", "--concurrency", "2", "--loglevel", "INFO"),
+            # Talk between workers, which a broker of files would have to keep and nobody here listens to.
+            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+        ),
+        _program(
+            "beat",
+            *(*celery, "beat", "--pidfile", "", "--loglevel", "INFO"),
+            *("--schedule", str(private_folder(settings.DATA_DIR / "beat") / "schedule")),
+        ),
+    ]
+
+
+def why_not_bindable(host: str, port: int) -> str | None:
+    """Return what to tell the user if the address cannot be listened at, else None."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As a server would: connections that the last one left in TIME_WAIT are no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as error:
+            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+                return f"Port {port} on {host} is taken by another program. Choose another one: PORT={port + 1}"
+            return f"Cannot listen on port {port} of {host}: {error}. Choose others with HOST and PORT."
+    return None
+
+
+def answers(host: str, port: int) -> bool:
+    """Tell whether the console serves a page at this address."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (compared, not bound)
+    connection = http.client.HTTPConnection(everywhere.get(host, host), port, timeout=10)
+    try:
+        # Whatever the public name is, this one is always allowed.
+        connection.request("GET", "/admin/login/", headers={"Host": f"127.0.0.1:{port}"})
+        return connection.getresponse().status < 500
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _program(name: str, *command: str) -> Program:
+    # The children start elsewhere: a relative path has its meaning here.
+    environment = {"KEEPTRUSTS_DATA_DIR": str(settings.DATA_DIR)}
+    return Program(name, command, environment=environment, folder=settings.BASE_DIR)

@@ -1,0 +1,34 @@
+"""What runs by the clock. Static and in UTC: it is part of the code, not of the database.
+
+Nothing here decides anything: time has already decided, and the jobs record it. So a run that was missed is made up
+for by the next one, and every message expires before it can pile up behind a worker that stands still.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class Options(TypedDict):
+    expires: float
+
+
+class Entry(TypedDict):
+    task: str
+    schedule: float
+    options: Options
+
+
+def every(seconds: float, task: str) -> Entry:
+    """Return the beat entry that sends `task` at this interval, each message void when the next ones are due."""
+    # Short intervals get a little longer, or a worker that is busy for some seconds would never see a valid one.
+    return {"task": task, "schedule": seconds, "options": {"expires": max(seconds, 10)}}
+
+
+BEAT_SCHEDULE: dict[str, Entry] = {
+    "seal the audit log": every(3, "audit.tasks.seal"),
+    "expire keys": every(15, "keys.tasks.expire_keys"),
+    "close grace periods": every(15, "keys.tasks.close_grace_periods"),
+    "revoke idle keys": every(30, "keys.tasks.revoke_idle_keys"),
+    "roll up usage": every(30, "usage.tasks.roll_up"),
+}
