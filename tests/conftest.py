@@ -1,0 +1,93 @@
+"""What every test may rely on. Members, keys and the like come from tests/factories.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from tests.programs import in_ci, missing_programs
+
+# --- which tests run ------------------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow, and only them")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave only the tests of this run: slow or not, and those that care for this database."""
+    home = connection.vendor
+
+    def belongs(item: pytest.Item) -> bool:
+        if (item.get_closest_marker("slow") is not None) != config.getoption("--slow"):
+            return False
+        homes = {name for name in ("sqlite", "postgresql") if item.get_closest_marker(name)}
+        if item.get_closest_marker("once"):
+            homes = {"sqlite"}
+        return not homes or home in homes
+
+    config.hook.pytest_deselected(items=[item for item in items if not belongs(item)])
+    items[:] = [item for item in items if belongs(item)]
+
+
+def pytest_report_header() -> str:
+    return f"database: {connection.vendor}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose programs (`needs`) are not here; in CI that is a failure."""
+    marker = item.get_closest_marker("needs")
+    missing = missing_programs(*marker.args) if marker else []
+    if missing:
+        words = "; ".join(f"{program.name} is not installed ({program.how_to_install})" for program in missing)
+        pytest.fail(words, pytrace=False) if in_ci() else pytest.skip(words)
+
+
+# --- the audit log is append-only, and a transactional test must still leave nothing behind ---------------------------
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _flush_passes_audit_triggers() -> Iterator[None]:
+    """Let the flush that ends a transactional test, and nothing else, empty the audit tables."""
+    operations = type(connection.ops)
+    flush = operations.execute_sql_flush
+    allowance = {"postgresql": _triggers_off_postgresql, "sqlite": _triggers_off_sqlite}[connection.vendor]
+
+    def flush_past_triggers(self: Any, sql_list: list[str]) -> None:
+        with allowance(self.connection):
+            flush(self, sql_list)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operations, "execute_sql_flush", flush_past_triggers)
+        yield
+
+
+@contextmanager
+def _triggers_off_postgresql(database: BaseDatabaseWrapper) -> Iterator[None]:
+    with database.cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")
+        try:
+            yield
+        finally:
+            cursor.execute("SET session_replication_role = origin")
+
+
+@contextmanager
+def _triggers_off_sqlite(database: BaseDatabaseWrapper) -> Iterator[None]:
+    with database.cursor() as cursor:
+        cursor.execute(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'audit\\_%' ESCAPE '\\'"
+        )
+        triggers = cursor.fetchall()
+        for name, _ in triggers:
+            cursor.execute(f"DROP TRIGGER {database.ops.quote_name(name)}")
+        try:
+            yield
+        finally:
+            for _, sql in triggers:
+                cursor.execute(sql)
