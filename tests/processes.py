@@ -1,0 +1,104 @@
+"""Programs that a test starts for real, watches, and never leaves behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def eventually[T](probe: Callable[[], T], seconds: float = 15) -> T:
+    """Return the probe's answer as soon as it is true, or its last answer when the time is up."""
+    deadline = time.monotonic() + seconds
+    while not (found := probe()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether the process runs; one that has ended and only waits to be noticed does not."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the process ids of everything that the process has started, and they in turn."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        children = [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return children + [grandchild for child in children for grandchild in descendants(child)]
+    return []
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """Return an environment in which nothing of the test's own settings is left."""
+    ours = ("KEEPTRUSTS_", "DJANGO_", "DATABASE_URL", "REDIS_URL", "HOST", "PORT", "PYTEST")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | more
+
+
+class Watched:
+    """A running program and what it has said so far, on both streams."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def output(self) -> str:
+        return "".join(self.lines)
+
+    def says(self, pattern: str, seconds: float = 60) -> re.Match[str]:
+        """Return the match once the output has one. Errors: AssertionError with the output, if it never does."""
+        eventually(lambda: re.search(pattern, self.output) or self.process.poll() is not None, seconds)
+        self._reader.join(1) if self.process.poll() is not None else None
+        found = re.search(pattern, self.output)
+        assert found, f"it never said {pattern!r}:\n{self.output}"
+        return found
+
+    def ends(self, seconds: float = 30) -> int:
+        """Return the exit status. Errors: AssertionError if it still runs when the time is up."""
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it did not end within {seconds} s:\n{self.output}") from None
+        self._reader.join(5)
+        return status
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        self.lines.extend(iter(self.process.stdout.readline, ""))
+
+
+@contextmanager
+def running(command: Sequence[str], environment: Mapping[str, str], folder: Path = ROOT) -> Iterator[Watched]:
+    """Run the command for the block, in a process group of its own, as a terminal would."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
+    )
+    try:
+        yield Watched(process)
+    finally:
+        everyone = [process.pid, *descendants(process.pid)] if process.poll() is None else []
+        for pid in everyone:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
