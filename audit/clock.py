@@ -1,0 +1,52 @@
+"""One clock for every decision: the primary database's.
+
+A host whose own clock is wrong decides like the others. On SQLite the database's clock is the host's.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+from django.db import DatabaseError, InterfaceError, connection, transaction
+
+# How long one reading is trusted; between readings time runs on the host's monotonic clock.
+REREAD_AFTER_SECONDS = 10.0
+
+_reading: tuple[float, datetime] | None = None
+
+
+def now() -> datetime:
+    """Return the current time by the database's clock, aware, in UTC.
+
+    Errors: none. Where the database cannot be asked, the last reading goes on; before the first reading, the
+    host's clock answers (nothing can be decided without the database anyway).
+    """
+    if connection.vendor == "sqlite":
+        return datetime.now(UTC)
+    return _from_database()
+
+
+def _from_database() -> datetime:
+    global _reading
+    reading = _reading
+    if reading is None or time.monotonic() - reading[0] > REREAD_AFTER_SECONDS:
+        reading = _reading = _read() or reading
+    if reading is None:
+        return datetime.now(UTC)
+    read_at, database_time = reading
+    return database_time + timedelta(seconds=time.monotonic() - read_at)
+
+
+def _read() -> tuple[float, datetime] | None:
+    if connection.in_atomic_block and connection.needs_rollback:
+        return None
+    before = time.monotonic()
+    try:
+        # A savepoint, so that a failure here never spoils the transaction of whoever asked for the time.
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT clock_timestamp()")
+            (database_time,) = cursor.fetchone()
+    except (DatabaseError, InterfaceError):
+        return None
+    return (before + time.monotonic()) / 2, database_time

@@ -1,0 +1,89 @@
+"""How a fact gets into the audit log: in the transaction of the change, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from audit import clock
+from audit.actions import AuditAction
+from audit.actor import Actor
+from audit.models import AuditEntry
+from audit.redaction import redact, redact_deep
+from audit.signals import entry_recorded
+
+type Facts = Mapping[str, Any]
+
+
+def record(
+    *,
+    action: AuditAction,
+    actor: Actor,
+    object_type: str,
+    object_id: object = "",
+    object_label: str = "",
+    before: Facts | None = None,
+    after: Facts | None = None,
+    detail: Facts | None = None,
+) -> AuditEntry:
+    """Write one entry in the caller's transaction and tell those who listen; both undo with it.
+
+    Errors: TransactionManagementError outside a transaction, because a fact and its change are one.
+    """
+    if not transaction.get_connection().in_atomic_block:
+        raise transaction.TransactionManagementError("an audit entry is written in the transaction of its change")
+    entry = AuditEntry.objects.create(
+        at=clock.now(),
+        action=action,
+        actor_kind=actor.kind.value,
+        actor_id=actor.id,
+        actor_label=_text(actor.label, 200),
+        credential=_text(actor.credential, 200),
+        ip=actor.ip,
+        object_type=object_type,
+        object_id=_text(str(object_id), 64),
+        object_label=_text(object_label, 300),
+        before=plain(before or {}),
+        after=plain(after or {}),
+        detail=plain(detail or {}),
+    )
+    entry_recorded.send(sender=AuditEntry, entry=entry)
+    return entry
+
+
+def changes(before: Facts, after: Facts) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return both sides of what differs between two snapshots of the same object."""
+    names = [name for name in after if before.get(name) != after[name]]
+    return {name: before.get(name) for name in names}, {name: after[name] for name in names}
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as JSON that reads back the same from every database, with no secret in it.
+
+    Times become ISO 8601 in UTC, spans become seconds. Numbers that are not whole become text, because a database
+    may write them differently from how they were hashed.
+    """
+    match value:
+        case Mapping():
+            return {str(name): plain(item) for name, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [plain(item) for item in value]
+        case datetime():
+            return value.astimezone(UTC).isoformat()
+        case timedelta():
+            return int(value.total_seconds())
+        case float() | Decimal() | UUID():
+            return str(value)
+        case None | bool() | int():
+            return value
+        case _:
+            return redact_deep(str(value).replace("\x00", ""))
+
+
+def _text(text: str, length: int) -> str:
+    return redact(text).replace("\x00", "")[:length]

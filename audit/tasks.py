@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+from celery import shared_task
+
+from audit.sealing import seal as seal_entries
+
+
+@shared_task
+def seal() -> None:
+    seal_entries()
