@@ -1,0 +1,127 @@
+"""The one writer of members: add, edit, change role, take out and let in again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from access.models import Member
+from access.refusals import Conflict
+from access.rules import Role, require
+from access.text import clean_text
+from audit.actions import AuditAction
+from audit.actor import Actor
+from audit.recording import changes, record
+
+EDITABLE = ("name", "email", "role", "is_active")
+
+
+def create_member(*, actor: Actor, username: str, password: str, role: str, name: str = "", email: str = "") -> Member:
+    """Add a member who can sign in at once; return them.
+
+    Errors: Forbidden; ValidationError at the field for a taken or malformed username, an unknown role, a password
+    that is too weak.
+    """
+    require(actor, "access.add_member")
+    member: Member = Member(
+        username=clean_text(username, field="username", limit=150, required=True),
+        name=clean_text(name, field="name", limit=150),
+        email=clean_text(email, field="email", limit=254),
+        role=role,
+    )
+    _check_password(password, member)
+    member.set_password(password)
+    with transaction.atomic():
+        member.full_clean()
+        member.save(force_insert=True)
+        _record(AuditAction.MEMBER_CREATED, actor, member, {}, snapshot(member))
+    return member
+
+
+def edit_member(*, actor: Actor, member_id: int, changed: Mapping[str, Any]) -> Member:
+    """Give a member other particulars, another role, or take them out (`is_active` false); return them.
+
+    Taken out, their sessions and access keys are refused from the next request on. One audit entry for each kind
+    of change. Errors: Forbidden; Conflict `last_admin` where no active Admin would be left; ValidationError.
+    """
+    unknown = set(changed) - set(EDITABLE)
+    if unknown:
+        raise ValidationError({field: ValidationError("Unknown field.", code="unknown_field") for field in unknown})
+    with transaction.atomic():
+        # All Admins are locked, so that two of them cannot take each other out at the same time.
+        admins = list(Member.objects.select_for_update().filter(role=Role.ADMIN, is_active=True).order_by("pk"))
+        member: Member = Member.objects.select_for_update().get(pk=member_id)
+        require(actor, "access.change_member", member)
+        before = snapshot(member)
+        for field, value in changed.items():
+            setattr(member, field, clean_text(value, field=field, limit=254) if isinstance(value, str) else value)
+        member.full_clean()
+        after = snapshot(member)
+        if before == after:
+            return member
+        stays_admin = member.is_active and member.role == Role.ADMIN
+        if [admin.pk for admin in admins] == [member.pk] and not stays_admin:
+            raise Conflict(
+                "last_admin",
+                "This is the last active Admin. Make somebody else an Admin first.",
+                permission="access.change_member",
+                obj=member,
+            )
+        member.save(update_fields=EDITABLE)
+        _record_changes(actor, member, before, after)
+    return member
+
+
+def set_password(*, actor: Actor, member_id: int, password: str) -> Member:
+    """Give a member another password, which ends all their sessions. Errors: Forbidden; ValidationError."""
+    with transaction.atomic():
+        member: Member = Member.objects.select_for_update().get(pk=member_id)
+        if actor.id != str(member.pk):
+            require(actor, "access.change_member", member)
+        _check_password(password, member)
+        member.set_password(password)
+        member.save(update_fields=["password"])
+        _record(AuditAction.MEMBER_PASSWORD_CHANGED, actor, member, {}, {})
+    return member
+
+
+def snapshot(member: Member) -> dict[str, Any]:
+    """Return what the audit log says of a member."""
+    return {"username": member.username} | {field: getattr(member, field) for field in EDITABLE}
+
+
+def _check_password(password: str, member: Member) -> None:
+    try:
+        validate_password(password, member)
+    except ValidationError as error:
+        raise ValidationError({"password": error.error_list}) from error
+
+
+def _record_changes(actor: Actor, member: Member, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    if before["role"] != after["role"]:
+        _record(AuditAction.MEMBER_ROLE_CHANGED, actor, member, {"role": before["role"]}, {"role": after["role"]})
+    if before["is_active"] != after["is_active"]:
+        action = AuditAction.MEMBER_REACTIVATED if after["is_active"] else AuditAction.MEMBER_DEACTIVATED
+        _record(action, actor, member, {"is_active": before["is_active"]}, {"is_active": after["is_active"]})
+    rest = {"name", "email"}
+    old, new = changes({f: before[f] for f in rest}, {f: after[f] for f in rest})
+    if new:
+        _record(AuditAction.MEMBER_EDITED, actor, member, old, new)
+
+
+def _record(
+    action: AuditAction, actor: Actor, member: Member, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> None:
+    record(
+        action=action,
+        actor=actor,
+        object_type="member",
+        object_id=member.pk,
+        object_label=member.username,
+        before=before,
+        after=after,
+    )

@@ -1,0 +1,151 @@
+"""Members, their access keys, and what they have already asked for once."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import ClassVar
+
+from django.contrib.auth.models import AbstractBaseUser, UserManager
+from django.contrib.auth.validators import ASCIIUsernameValidator
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Length
+from django.db.models.lookups import Exact
+
+from access import rules
+from access.rules import Role
+from access.tokens import DIGEST_BYTES
+from audit import clock
+
+
+class MemberQuerySet(models.QuerySet["Member"]):
+    def active(self) -> MemberQuerySet:
+        return self.filter(is_active=True)
+
+
+class MemberManager(UserManager["Member"].from_queryset(MemberQuerySet)):  # type: ignore[misc]  # dynamic base
+    pass
+
+
+class Member(AbstractBaseUser):
+    """A person (or a machine with a name) in exactly one role. The role decides alone: there is no superuser."""
+
+    username = models.CharField(
+        max_length=150,
+        unique=True,
+        validators=[ASCIIUsernameValidator()],
+        help_text="Letters, digits and @ . + - _",
+    )
+    name = models.CharField("full name", max_length=150, blank=True)
+    email = models.EmailField("email address", blank=True)
+    role = models.CharField(max_length=16, choices=Role)
+    is_active = models.BooleanField(
+        "active", default=True, help_text="Taken out: sessions and access keys end at once; what they did stays."
+    )
+    date_joined = models.DateTimeField("joined", default=clock.now, editable=False)
+
+    USERNAME_FIELD = "username"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = ["role"]
+
+    objects: ClassVar[MemberManager] = MemberManager()
+
+    class Meta:
+        ordering = ["username"]
+        constraints = [
+            models.CheckConstraint(condition=Q(role__in=Role.values), name="member_role_known"),
+            models.CheckConstraint(condition=~Q(username=""), name="member_username_given"),
+        ]
+
+    def __str__(self) -> str:
+        return self.username
+
+    def get_full_name(self) -> str:
+        return self.name or self.username
+
+    def get_short_name(self) -> str:
+        return self.username
+
+    @property
+    def is_staff(self) -> bool:
+        """Every member may open the console; what they see there, their role decides."""
+        return self.is_active
+
+    def may(self, permission: str, obj: object | None = None) -> bool:
+        """Say whether the rule book lets this member do it (access/rules.py)."""
+        return rules.allows(self, permission, obj)
+
+    def visible[M: models.Model](self, queryset: models.QuerySet[M]) -> models.QuerySet[M]:
+        """Return the rows of `queryset` that this member sees."""
+        return rules.visible(self, queryset)
+
+    # Django's own questions, answered from the same rule book.
+    def has_perm(self, perm: str, obj: object | None = None) -> bool:
+        return self.may(perm, obj)
+
+    def has_perms(self, perm_list: list[str], obj: object | None = None) -> bool:
+        return all(self.may(perm, obj) for perm in perm_list)
+
+    def has_module_perms(self, app_label: str) -> bool:
+        return any(name.startswith(f"{app_label}.") and self.may(name) for name in rules.PERMISSIONS)
+
+
+class AccessKey(models.Model):
+    """A member's bearer credential for the management API. Never accepted by a gateway."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(Member, on_delete=models.PROTECT, related_name="access_keys")
+    name = models.CharField(max_length=100)
+    digest = models.BinaryField(max_length=DIGEST_BYTES, unique=True)
+    hint = models.CharField(max_length=16)
+    created_at = models.DateTimeField("created")
+    expires_at = models.DateTimeField("expires", null=True, blank=True)
+    last_used_at = models.DateTimeField("last used", null=True, blank=True)
+    revoked_at = models.DateTimeField("revoked", null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(condition=Exact(Length("digest"), DIGEST_BYTES), name="access_key_digest_length"),
+            models.CheckConstraint(
+                condition=Q(expires_at__gt=F("created_at")), name="access_key_expiry_after_creation"
+            ),
+            models.CheckConstraint(condition=~Q(name=""), name="access_key_name_given"),
+        ]
+        indexes = [models.Index(fields=["owner", "-created_at"], name="access_key_owner")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def status(self, at: datetime | None = None) -> str:
+        """Return revoked, expired or active."""
+        if self.revoked_at:
+            return "revoked"
+        if self.expires_at and self.expires_at <= (at or clock.now()):
+            return "expired"
+        return "active"
+
+
+class IdempotencyRecord(models.Model):
+    """A change that was made once under an Idempotency-Key, and what was answered."""
+
+    member = models.ForeignKey(Member, on_delete=models.CASCADE, related_name="+")
+    method = models.CharField(max_length=8)
+    path = models.CharField(max_length=300)
+    key = models.CharField(max_length=255)
+    body_hash = models.BinaryField(max_length=32)
+    status = models.PositiveSmallIntegerField(null=True)
+    # The answer as it was, or, where it held a secret, what may be said of it again.
+    body = models.JSONField(null=True)
+    held_secret = models.BooleanField(default=False)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint("member", "method", "path", "key", name="idempotency_key_once"),
+        ]
+        indexes = [models.Index(fields=["created_at"], name="idempotency_created_at")]
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"

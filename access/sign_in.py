@@ -1,0 +1,49 @@
+"""Sign-in, sign-out and failed sign-in become audit entries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
+from django.db import transaction
+from django.dispatch import receiver
+from django.http import HttpRequest
+
+from access.actors import client_ip, member_actor
+from access.models import Member
+from audit.actions import AuditAction
+from audit.actor import Actor
+from audit.recording import record
+
+
+@receiver(user_logged_in)
+def record_sign_in(*, request: HttpRequest, user: Member, **_: Any) -> None:
+    _record(AuditAction.SESSION_SIGNED_IN, member_actor(user, credential="password", ip=client_ip(request)), user)
+
+
+@receiver(user_logged_out)
+def record_sign_out(*, request: HttpRequest, user: Member | None, **_: Any) -> None:
+    if user is not None:
+        _record(AuditAction.SESSION_SIGNED_OUT, member_actor(user, credential="session", ip=client_ip(request)), user)
+
+
+@receiver(user_login_failed)
+def record_failure(*, credentials: dict[str, Any], request: HttpRequest | None = None, **_: Any) -> None:
+    # What was typed as a username may be a password: only a name that exists is kept.
+    typed = str(credentials.get("username") or "").replace("\x00", "")
+    member = Member.objects.filter(username=typed).first()
+    actor = Actor.anonymous(
+        label=member.username if member else "unknown username", ip=client_ip(request) if request else None
+    )
+    _record(AuditAction.SESSION_SIGN_IN_FAILED, actor, member)
+
+
+def _record(action: AuditAction, actor: Actor, member: Member | None) -> None:
+    with transaction.atomic():
+        record(
+            action=action,
+            actor=actor,
+            object_type="session",
+            object_id=member.pk if member else "",
+            object_label=member.username if member else "",
+        )
