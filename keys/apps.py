@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class KeysConfig(AppConfig):
+    name = "keys"
+    verbose_name = "Gateway keys"
+
+    def ready(self) -> None:
+        from keys import visibility  # noqa: F401  # registers its rules

@@ -1,0 +1,118 @@
+"""The one writer of consumer groups: create and edit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from access.models import Member
+from access.rules import Role, require
+from access.text import clean_text
+from audit.actions import AuditAction
+from audit.actor import Actor
+from audit.recording import changes, record
+from keys.models import ConsumerGroup
+from keys.networks import clean_networks
+
+POLICY: Final = (
+    "default_lifetime_days",
+    "max_lifetime_days",
+    "expiry_required",
+    "max_grace_seconds",
+    "allowed_networks",
+    "idle_days",
+)
+EDITABLE: Final = frozenset({"name", "description", "managers", *POLICY})
+
+
+def create_group(*, actor: Actor, name: str, slug: str, **particulars: Any) -> ConsumerGroup:
+    """Make a consumer group and return it. particulars: anything in EDITABLE.
+
+    Errors: Forbidden; ValidationError at the field, also for a name or slug that is taken.
+    """
+    require(actor, "keys.add_consumergroup")
+    group = ConsumerGroup(slug=slug)
+    with transaction.atomic():
+        _apply(group, {"name": name, **particulars})
+        group.save(force_insert=True)
+        group.managers.set(_managers(particulars.get("managers", ())))
+        _record(AuditAction.GROUP_CREATED, actor, group, {}, snapshot(group))
+    return group
+
+
+def edit_group(*, actor: Actor, group_id: int, changed: Mapping[str, Any]) -> ConsumerGroup:
+    """Give a group other particulars (EDITABLE); what is not named stays. Nothing new is no entry.
+
+    Existing keys keep the expiry they have: the policy holds from their next change on.
+    Errors: ConsumerGroup.DoesNotExist; Forbidden; ValidationError at the field.
+    """
+    with transaction.atomic():
+        group = ConsumerGroup.objects.select_for_update().get(pk=group_id)
+        require(actor, "keys.change_consumergroup", group)
+        before = snapshot(group)
+        _apply(group, changed)
+        if "managers" in changed:
+            group.managers.set(_managers(changed["managers"]))
+        old, new = changes(before, snapshot(group))
+        if new:
+            group.save()
+            _record(AuditAction.GROUP_EDITED, actor, group, old, new)
+    return group
+
+
+def snapshot(group: ConsumerGroup) -> dict[str, Any]:
+    """Return what the audit log says of a group."""
+    managers = sorted(group.managers.values_list("username", flat=True))
+    facts = {field: getattr(group, field) for field in ("name", "slug", "description", *POLICY)}
+    return {**facts, "managers": managers}
+
+
+def _apply(group: ConsumerGroup, changed: Mapping[str, Any]) -> None:
+    if unknown := set(changed) - EDITABLE:
+        raise ValidationError({field: ValidationError("Unknown field.", code="unknown_field") for field in unknown})
+    for field, value in changed.items():
+        match field:
+            case "name":
+                group.name = clean_text(value, field="name", limit=100, required=True)
+            case "description":
+                group.description = clean_text(value, field="description", limit=2_000, lines=True)
+            case "allowed_networks":
+                group.allowed_networks = clean_networks(value)
+            case "managers":
+                pass
+            case _:
+                setattr(group, field, value)
+    if (
+        group.default_lifetime_days is not None
+        and group.max_lifetime_days is not None
+        and group.default_lifetime_days > group.max_lifetime_days
+    ):
+        message = "This is longer than the maximum lifetime."
+        raise ValidationError({"default_lifetime_days": ValidationError(message, code="above_maximum")})
+    group.full_clean()
+
+
+def _managers(members: Iterable[Member]) -> list[Member]:
+    chosen = list(members)
+    for member in chosen:
+        if member.role != Role.MANAGER:
+            message = f"{member.username} is no Manager."
+            raise ValidationError({"managers": ValidationError(message, code="not_a_manager")})
+    return chosen
+
+
+def _record(
+    action: AuditAction, actor: Actor, group: ConsumerGroup, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> None:
+    record(
+        action=action,
+        actor=actor,
+        object_type="consumer_group",
+        object_id=group.pk,
+        object_label=group.slug,
+        before=before,
+        after=after,
+    )

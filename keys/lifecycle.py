@@ -1,0 +1,358 @@
+"""The one writer of gateway keys (design §3.1, §5). Admin, API, jobs and commands all call these verbs.
+
+Each verb runs in one transaction that locks the key, checks right and transition, writes, and records.
+Common errors: GatewayKey.DoesNotExist; Forbidden (the actor may not); Conflict (the state does not allow it, with
+a code); ValidationError at the field. Nothing is changed by a verb that raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, Final
+from uuid import UUID
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from access.models import Member
+from access.refusals import Conflict, Forbidden
+from access.rules import require
+from access.text import clean_text
+from audit import clock
+from audit.actions import AuditAction
+from audit.actor import Actor, ActorKind
+from audit.recording import changes, record
+from keys import policy
+from keys.issuing import IssuedKey, issue_version
+from keys.models import ConsumerGroup, GatewayKey, KeyVersion
+from keys.networks import clean_networks
+from keys.status import KeyStatus
+
+EDITABLE: Final = frozenset({"name", "description", "consumer_group", "expires_at", "allowed_networks"})
+FINAL: Final = frozenset({KeyStatus.REVOKED, KeyStatus.EXPIRED})
+MOST_AT_ONCE: Final = 1_000
+
+
+class Unset(Enum):
+    """Stands for "not said", where None says something."""
+
+    UNSET = "unset"
+
+
+UNSET: Final = Unset.UNSET
+
+
+def create(
+    *,
+    actor: Actor,
+    name: str,
+    consumer_group: ConsumerGroup | None = None,
+    expires_at: datetime | Unset | None = UNSET,
+    description: str = "",
+    allowed_networks: Iterable[str] = (),
+) -> IssuedKey:
+    """Make a key with its first version and return it with its value, shown this once.
+
+    consumer_group: None = traffic of every group. expires_at: None = never; not said = the policy's default.
+    """
+    now = clock.now()
+    with transaction.atomic():
+        group = _locked_group(consumer_group)
+        key = GatewayKey(
+            name=clean_text(name, field="name", limit=100, required=True),
+            description=clean_text(description, field="description", limit=2_000, lines=True),
+            consumer_group=group,
+            allowed_networks=clean_networks(allowed_networks),
+            created_at=now,
+            created_by=_member(actor),
+        )
+        require(actor, "keys.add_gatewaykey", key)
+        if expires_at is UNSET:
+            expires_at = policy.default_expiry(group, now)
+        policy.check_expiry(expires_at, group, now)
+        _set_expiry(key, expires_at, now)
+        key.save(force_insert=True)
+        issued = issue_version(key, number=1, now=now)
+        _show_hint(issued)
+        _record(AuditAction.KEY_CREATED, actor, key, {}, snapshot(key), {"version": 1})
+    return issued
+
+
+def edit(*, actor: Actor, key_id: UUID, changed: Mapping[str, Any]) -> GatewayKey:
+    """Give a key other particulars (EDITABLE); what is not named stays. Nothing new is no entry.
+
+    Moving it needs rights on both groups, and the new group's policy holds for the expiry it keeps.
+    """
+    if unknown := set(changed) - EDITABLE:
+        raise ValidationError({field: ValidationError("Unknown field.", code="unknown_field") for field in unknown})
+    with transaction.atomic():
+        key, now = _locked(key_id), clock.now()
+        require(actor, "keys.change_gatewaykey", key)
+        _refuse_when(key, FINAL, "keys.change_gatewaykey", now)
+        before = snapshot(key)
+        _apply(key, changed, now)
+        if key.consumer_group_id != before["consumer_group_id"]:
+            require(actor, "keys.change_gatewaykey", key)
+        old, new = changes(before, snapshot(key))
+        if new:
+            key.save()
+            _record(AuditAction.KEY_EDITED, actor, key, old, new)
+    return key
+
+
+def rotate(*, actor: Actor, key_id: UUID, grace: timedelta | None = None, renew_expiry: bool = True) -> IssuedKey:
+    """Make a new version current and return it with its value, shown this once.
+
+    grace: how long the old value stays accepted, 0 = not at all, None = the default within the group's ceiling;
+    never beyond the key's own expiry. renew_expiry: set the expiry anew by the key's lifetime.
+    """
+    with transaction.atomic():
+        key, now = _locked(key_id), clock.now()
+        permission = "keys.rotate_gatewaykey"
+        require(actor, permission, key)
+        _refuse_when(key, FINAL | {KeyStatus.DISABLED}, permission, now)
+        grace = policy.chosen_grace(grace, key.consumer_group)
+        before = snapshot(key)
+        if renew_expiry and key.lifetime is not None:
+            # The lifetime stays as it was chosen, also where today's policy cuts this renewal.
+            key.expires_at = policy.renewed_expiry(key.lifetime, key.consumer_group, now)
+        old = key.versions.get(valid_until__isnull=True)
+        old.valid_until = min(now + grace, key.expires_at) if key.expires_at else now + grace
+        if old.valid_until <= now:
+            old.closed_at = now
+        old.save(update_fields=["valid_until", "closed_at"])
+        issued = issue_version(key, number=old.number + 1, now=now)
+        if old.valid_until > now:
+            key.grace_until = max(old.valid_until, key.grace_until or old.valid_until)
+        _show_hint(issued)
+        old_facts, new_facts = changes(before, snapshot(key))
+        detail = {"version": issued.version.number, "grace_seconds": grace, "old_accepted_until": old.valid_until}
+        _record(AuditAction.KEY_ROTATED, actor, key, old_facts, new_facts, detail)
+    return issued
+
+
+def end_grace(*, actor: Actor, key_id: UUID) -> GatewayKey:
+    """Refuse every version but the current one from now on. Conflict `not_in_grace` where none is accepted."""
+    with transaction.atomic():
+        key, now = _locked(key_id), clock.now()
+        permission = "keys.end_grace_gatewaykey"
+        require(actor, permission, key)
+        _refuse_when(key, FINAL, permission, now)
+        in_grace = list(key.versions.filter(valid_until__gt=now))
+        if not in_grace:
+            raise Conflict("not_in_grace", "No older value of this key is accepted.", permission=permission, obj=key)
+        KeyVersion.objects.filter(pk__in=[version.pk for version in in_grace]).update(valid_until=now, closed_at=now)
+        _grace_is_over(key, actor, in_grace)
+    return key
+
+
+def close_grace(*, actor: Actor, key_id: UUID) -> bool:
+    """Record that time has ended the grace of a key's versions; False where somebody else has, or it runs on."""
+    with transaction.atomic():
+        key, now = _locked(key_id), clock.now()
+        over = list(key.versions.filter(valid_until__lte=now, closed_at__isnull=True))
+        if not over:
+            return False
+        KeyVersion.objects.filter(pk__in=[version.pk for version in over]).update(closed_at=now)
+        _grace_is_over(key, actor, over, still_until=_latest_grace(key, now))
+    return True
+
+
+def disable(*, actor: Actor, key_id: UUID) -> GatewayKey:
+    """Refuse the key until it is enabled again."""
+    with transaction.atomic():
+        key, now = _locked(key_id), clock.now()
+        permission = "keys.disable_gatewaykey"
+        require(actor, permission, key)
+        _refuse_when(key, FINAL | {KeyStatus.DISABLED}, permission, now)
+        key.disabled_at = now
+        key.save(update_fields=["disabled_at"])
+        _record(AuditAction.KEY_DISABLED, actor, key, {"disabled_at": None}, {"disabled_at": now})
+    return key
+
+
+def enable(*, actor: Actor, key_id: UUID) -> GatewayKey:
+    """Accept a disabled key again. Conflict `not_disabled` where it is not disabled."""
+    with transaction.atomic():
+        key, now = _locked(key_id), clock.now()
+        permission = "keys.enable_gatewaykey"
+        require(actor, permission, key)
+        _refuse_when(key, FINAL, permission, now)
+        if key.disabled_at is None:
+            raise Conflict("not_disabled", "This key is not disabled.", permission=permission, obj=key)
+        since, key.disabled_at = key.disabled_at, None
+        key.save(update_fields=["disabled_at"])
+        _record(AuditAction.KEY_ENABLED, actor, key, {"disabled_at": since}, {"disabled_at": None})
+    return key
+
+
+def revoke(*, actor: Actor, key_id: UUID, reason: str = "") -> GatewayKey:
+    """Refuse every value of the key for good. Of a revoked key nothing changes, and there is no second entry."""
+    reason = clean_text(reason, field="reason", limit=500)
+    with transaction.atomic():
+        key = _locked(key_id)
+        require(actor, "keys.revoke_gatewaykey", key)
+        if key.revoked_at is not None:
+            return key
+        before, now = snapshot(key), clock.now()
+        key.versions.filter(valid_until__gt=now).update(valid_until=now, closed_at=now)
+        key.revoked_at, key.revoked_by, key.revoke_reason = now, _member(actor), reason
+        key.grace_until = None
+        key.save(update_fields=["revoked_at", "revoked_by", "revoke_reason", "grace_until"])
+        old, new = changes(before, snapshot(key))
+        _record(AuditAction.KEY_REVOKED, actor, key, old, new)
+    return key
+
+
+def expire(*, actor: Actor, key_id: UUID) -> bool:
+    """Record that time has expired a key; False where it has not, or somebody else has recorded it."""
+    with transaction.atomic():
+        key, now = _locked(key_id), clock.now()
+        if key.expiry_recorded_at is not None or key.status_at(now) is not KeyStatus.EXPIRED:
+            return False
+        key.expiry_recorded_at = now
+        key.save(update_fields=["expiry_recorded_at"])
+        _record(AuditAction.KEY_EXPIRED, actor, key, {}, {"expires_at": key.expires_at})
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeResult:
+    """What became of one key of many. error: None where it is revoked now; else why not."""
+
+    key_id: UUID
+    key: GatewayKey | None
+    error: GatewayKey.DoesNotExist | Forbidden | None = None
+
+
+def revoke_many(*, actor: Actor, key_ids: Iterable[UUID], reason: str = "") -> list[RevokeResult]:
+    """Revoke each key on its own, in the order given; one that fails never costs the others.
+
+    Errors: ValidationError for a bad reason or more than MOST_AT_ONCE keys, before anything is done.
+    """
+    reason = clean_text(reason, field="reason", limit=500)
+    unique = list(dict.fromkeys(key_ids))
+    if len(unique) > MOST_AT_ONCE:
+        message = f"At most {MOST_AT_ONCE:,} keys at once."
+        raise ValidationError({"ids": ValidationError(message, code="too_many")})
+    results = []
+    for key_id in unique:
+        try:
+            results.append(RevokeResult(key_id, revoke(actor=actor, key_id=key_id, reason=reason)))
+        except (GatewayKey.DoesNotExist, Forbidden) as error:
+            results.append(RevokeResult(key_id, None, error))
+    return results
+
+
+def snapshot(key: GatewayKey) -> dict[str, Any]:
+    """Return what the audit log says of a key: never anything that a value could be made from."""
+    return {
+        "name": key.name,
+        "description": key.description,
+        "consumer_group": key.consumer_group.slug if key.consumer_group else None,
+        "consumer_group_id": key.consumer_group_id,
+        "allowed_networks": list(key.allowed_networks),
+        "hint": key.hint,
+        "expires_at": key.expires_at,
+        "lifetime": key.lifetime,
+        "disabled_at": key.disabled_at,
+        "revoked_at": key.revoked_at,
+        "revoke_reason": key.revoke_reason,
+        "grace_until": key.grace_until,
+    }
+
+
+def _locked(key_id: UUID) -> GatewayKey:
+    return GatewayKey.objects.select_for_update(of=("self",)).select_related("consumer_group").get(pk=key_id)
+
+
+def _locked_group(group: ConsumerGroup | None) -> ConsumerGroup | None:
+    """Read the group again, so that its policy cannot change before the key that it was checked for is written."""
+    if group is None:
+        return None
+    return ConsumerGroup.objects.select_for_update(no_key=True).get(pk=group.pk)
+
+
+def _refuse_when(key: GatewayKey, statuses: frozenset[KeyStatus], permission: str, now: datetime) -> None:
+    status = key.status_at(now)
+    if status in statuses:
+        way_out = "Create a new key instead." if status in FINAL else "Enable it first."
+        if permission == "keys.disable_gatewaykey" and status is KeyStatus.DISABLED:
+            way_out = "There is nothing to do."
+        raise Conflict(f"key_{status}", f"This key is {status}. {way_out}", permission=permission, obj=key)
+
+
+def _apply(key: GatewayKey, changed: Mapping[str, Any], now: datetime) -> None:
+    if "name" in changed:
+        key.name = clean_text(changed["name"], field="name", limit=100, required=True)
+    if "description" in changed:
+        key.description = clean_text(changed["description"], field="description", limit=2_000, lines=True)
+    if "allowed_networks" in changed:
+        key.allowed_networks = clean_networks(changed["allowed_networks"])
+    moved = "consumer_group" in changed and _group_id(changed["consumer_group"]) != key.consumer_group_id
+    if moved:
+        key.consumer_group = _locked_group(changed["consumer_group"])
+    reset = "expires_at" in changed and changed["expires_at"] != key.expires_at
+    expires_at = changed["expires_at"] if reset else key.expires_at
+    if moved or reset:
+        policy.check_expiry(expires_at, key.consumer_group, now)
+    if reset:
+        _set_expiry(key, expires_at, now)
+        # Grace never outlives the key: a nearer expiry cuts what is running.
+        key.versions.filter(valid_until__gt=expires_at).update(valid_until=expires_at)
+        key.grace_until = _latest_grace(key, now)
+
+
+def _group_id(group: ConsumerGroup | None) -> int | None:
+    return group.pk if group is not None else None
+
+
+def _set_expiry(key: GatewayKey, expires_at: datetime | None, now: datetime) -> None:
+    key.expires_at = expires_at
+    key.lifetime = expires_at - now if expires_at is not None else None
+
+
+def _show_hint(issued: IssuedKey) -> None:
+    issued.key.hint = issued.version.hint
+    issued.key.save(update_fields=["hint", "expires_at", "grace_until"])
+
+
+def _latest_grace(key: GatewayKey, now: datetime) -> datetime | None:
+    latest = key.versions.filter(valid_until__gt=now).order_by("-valid_until").first()
+    return latest.valid_until if latest else None
+
+
+def _grace_is_over(
+    key: GatewayKey, actor: Actor, versions: list[KeyVersion], *, still_until: datetime | None = None
+) -> None:
+    before, key.grace_until = key.grace_until, still_until
+    key.save(update_fields=["grace_until"])
+    detail = {"versions": sorted(version.number for version in versions)}
+    _record(AuditAction.KEY_GRACE_ENDED, actor, key, {"grace_until": before}, {"grace_until": still_until}, detail)
+
+
+def _member(actor: Actor) -> Member | None:
+    return actor.authority if actor.kind is ActorKind.MEMBER and isinstance(actor.authority, Member) else None
+
+
+def _record(
+    action: AuditAction,
+    actor: Actor,
+    key: GatewayKey,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    record(
+        action=action,
+        actor=actor,
+        object_type="gateway_key",
+        object_id=key.pk,
+        object_label=key.name,
+        before=before,
+        after=after,
+        detail=detail,
+    )

@@ -1,0 +1,221 @@
+"""Consumer groups with their policy, gateway keys, and the versions of each.
+
+Rows are written by keys/lifecycle.py and keys/groups.py alone; the constraints here say what they promise.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import ClassVar
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Length
+from django.db.models.lookups import Exact
+
+from access.models import Member
+from access.tokens import DIGEST_BYTES
+from audit import clock
+from keys.status import KeyStatus, VersionState, in_status, status_of
+
+# A hundred years: long enough for any policy, short enough for every database's arithmetic.
+MOST_DAYS = 36_500
+MOST_GRACE_SECONDS = 365 * 24 * 60 * 60
+
+
+def days_field(label: str, help_text: str) -> models.PositiveIntegerField[int | None, int | None]:
+    """A span in whole days, or nothing."""
+    return models.PositiveIntegerField(
+        label,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MOST_DAYS)],
+        help_text=help_text,
+    )
+
+
+class ConsumerGroup(models.Model):
+    """The team or application family that keys are scoped to, and the policy for them."""
+
+    name = models.CharField(max_length=100, unique=True)
+    slug = models.SlugField(
+        max_length=60, unique=True, help_text="What gateways call it; fixed once the group is created."
+    )
+    description = models.TextField(blank=True, max_length=2_000)
+    managers = models.ManyToManyField(
+        Member,
+        blank=True,
+        related_name="managed_groups",
+        help_text="Only these Managers (and Admins) manage the group's keys. None named: every Manager does.",
+    )
+    default_lifetime_days = days_field("default lifetime (days)", "The expiry proposed for a new key.")
+    max_lifetime_days = days_field("maximum lifetime (days)", "No key may be set to expire later than this.")
+    expiry_required = models.BooleanField("expiry is mandatory", default=False)
+    max_grace_seconds = models.PositiveIntegerField(
+        "longest grace (seconds)",
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(MOST_GRACE_SECONDS)],
+        help_text="How long at most an old value stays accepted after a rotation. 0: rotation is immediate.",
+    )
+    allowed_networks = models.JSONField(
+        default=list, blank=True, help_text="Networks (CIDR) that the group's traffic may come from. None: anywhere."
+    )
+    idle_days = days_field("revoke when unused for (days)", "Keys that nobody has used for so long are revoked.")
+    created_at = models.DateTimeField("created", default=clock.now, editable=False)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(condition=~Q(name=""), name="group_name_given"),
+            models.CheckConstraint(condition=~Q(slug=""), name="group_slug_given"),
+            models.CheckConstraint(
+                condition=Q(default_lifetime_days__isnull=True)
+                | Q(max_lifetime_days__isnull=True)
+                | Q(default_lifetime_days__lte=F("max_lifetime_days")),
+                name="group_default_lifetime_within_maximum",
+            ),
+            *(
+                models.CheckConstraint(
+                    condition=Q(**{f"{field}__isnull": True}) | Q(**{f"{field}__gte": 1, f"{field}__lte": MOST_DAYS}),
+                    name=f"group_{field}_in_range",
+                )
+                for field in ("default_lifetime_days", "max_lifetime_days", "idle_days")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class GatewayKeyQuerySet(models.QuerySet["GatewayKey"]):
+    def in_status(self, *statuses: KeyStatus, at: datetime | None = None) -> GatewayKeyQuerySet:
+        """Narrow to keys that are in one of `statuses`."""
+        at = at or clock.now()
+        condition = Q(pk__in=[])
+        for status in statuses:
+            condition |= in_status(status, at)
+        return self.filter(condition)
+
+    def usable(self, at: datetime | None = None) -> GatewayKeyQuerySet:
+        """Narrow to keys that some value of is accepted for."""
+        return self.in_status(KeyStatus.ACTIVE, KeyStatus.ROTATING, at=at)
+
+
+class GatewayKey(models.Model):
+    """The named record that an application is given. Its id is public and stable through rotations."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=100)
+    description = models.TextField(blank=True, max_length=2_000)
+    consumer_group = models.ForeignKey(
+        ConsumerGroup, null=True, blank=True, on_delete=models.PROTECT, related_name="gateway_keys"
+    )
+    allowed_networks = models.JSONField(default=list, blank=True)
+    # The hint of the current version, kept here so that lists need no join.
+    hint = models.CharField(max_length=16)
+    created_at = models.DateTimeField("created")
+    created_by = models.ForeignKey(Member, null=True, on_delete=models.PROTECT, related_name="+")
+    expires_at = models.DateTimeField("expires", null=True, blank=True)
+    # The span chosen when the expiry was last set; rotation renews by it.
+    lifetime = models.DurationField(null=True, blank=True)
+    disabled_at = models.DateTimeField("disabled", null=True, blank=True)
+    revoked_at = models.DateTimeField("revoked", null=True, blank=True)
+    revoked_by = models.ForeignKey(Member, null=True, on_delete=models.PROTECT, related_name="+")
+    revoke_reason = models.CharField(max_length=500, blank=True)
+    # When the last version in grace will be refused; what `rotating` is derived from.
+    grace_until = models.DateTimeField(null=True, blank=True)
+    # What the jobs have recorded of what time decided. No decision ever looks at it.
+    expiry_recorded_at = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[GatewayKeyQuerySet] = GatewayKeyQuerySet.as_manager()  # type: ignore[assignment]  # its manager
+
+    class Meta:
+        verbose_name = "gateway key"
+        ordering = ["-created_at", "id"]
+        constraints = [
+            models.CheckConstraint(condition=~Q(name=""), name="key_name_given"),
+            models.CheckConstraint(condition=Q(expires_at__gt=F("created_at")), name="key_expiry_after_creation"),
+            models.CheckConstraint(
+                condition=Q(expires_at__isnull=True, lifetime__isnull=True)
+                | Q(expires_at__isnull=False, lifetime__isnull=False),
+                name="key_lifetime_with_expiry",
+            ),
+            models.CheckConstraint(
+                condition=Q(revoked_at__isnull=False) | Q(revoked_by__isnull=True, revoke_reason=""),
+                name="key_revocation_whole",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["-created_at", "id"], name="key_newest"),
+            models.Index(fields=["name", "id"], name="key_name"),
+            models.Index(fields=["consumer_group", "-created_at", "id"], name="key_group_newest"),
+            models.Index(fields=["expires_at"], name="key_expires"),
+            models.Index(
+                fields=["expires_at"],
+                name="key_expiry_due",
+                condition=Q(expires_at__isnull=False, expiry_recorded_at__isnull=True, revoked_at__isnull=True),
+            ),
+            models.Index(fields=["grace_until"], name="key_grace", condition=Q(grace_until__isnull=False)),
+            models.Index(fields=["revoked_at"], name="key_revoked", condition=Q(revoked_at__isnull=False)),
+            models.Index(fields=["disabled_at"], name="key_disabled", condition=Q(disabled_at__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def status_at(self, at: datetime) -> KeyStatus:
+        return status_of(
+            revoked_at=self.revoked_at,
+            expires_at=self.expires_at,
+            disabled_at=self.disabled_at,
+            grace_until=self.grace_until,
+            at=at,
+        )
+
+    @property
+    def status(self) -> KeyStatus:
+        return self.status_at(clock.now())
+
+
+class KeyVersion(models.Model):
+    """One secret of a key. Exactly one is current (no `valid_until`); older ones are in grace or closed."""
+
+    key = models.ForeignKey(GatewayKey, on_delete=models.PROTECT, related_name="versions")
+    number = models.PositiveIntegerField()
+    digest = models.BinaryField(max_length=DIGEST_BYTES, unique=True)
+    hint = models.CharField(max_length=16)
+    created_at = models.DateTimeField("created")
+    valid_until = models.DateTimeField(null=True, blank=True)
+    # What the jobs (or "end grace") have recorded of what time decided. No decision ever looks at it.
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = "key version"
+        ordering = ["-number"]
+        constraints = [
+            models.CheckConstraint(condition=Exact(Length("digest"), DIGEST_BYTES), name="version_digest_length"),
+            models.CheckConstraint(condition=Q(number__gte=1), name="version_numbered_from_one"),
+            models.UniqueConstraint("key", "number", name="version_number_once"),
+            models.UniqueConstraint("key", condition=Q(valid_until__isnull=True), name="version_one_current"),
+            models.CheckConstraint(
+                condition=Q(closed_at__isnull=True) | Q(valid_until__isnull=False), name="version_current_not_closed"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["valid_until"],
+                name="version_grace_due",
+                condition=Q(valid_until__isnull=False, closed_at__isnull=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"version {self.number}"
+
+    def state_at(self, at: datetime) -> VersionState:
+        if self.valid_until is None:
+            return VersionState.CURRENT
+        return VersionState.GRACE if self.valid_until > at else VersionState.CLOSED

@@ -1,0 +1,101 @@
+"""Which groups and keys a Manager sees and manages (design §7).
+
+A group that names managers is managed by them alone (and Admins), one that names none by every Manager. An unscoped
+key reaches every group, so only who may manage every group may manage it; every Manager it concerns may see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Exists, Func, OuterRef, Q, QuerySet, TextField
+from django.db.models.sql.compiler import SQLCompiler
+
+from access.models import Member
+from access.rules import Role, object_rule, visibility_rule
+from audit.actor import ActorKind
+from audit.models import AuditEntry
+from keys.models import ConsumerGroup, GatewayKey, KeyVersion
+
+
+def managed_groups(member: Member) -> QuerySet[ConsumerGroup]:
+    """Return the groups whose keys a Manager may see and manage."""
+    managers = ConsumerGroup.managers.through.objects.filter(consumergroup=OuterRef("pk"))
+    return ConsumerGroup.objects.filter(~Exists(managers) | Exists(managers.filter(member=member)))
+
+
+def manages_group(member: Member, group: ConsumerGroup | None) -> bool:
+    """Say whether keys of `group` are this member's to change; None asks for unscoped keys: every group."""
+    if member.role == Role.ADMIN:
+        return True
+    if member.role != Role.MANAGER:
+        return False
+    if group is None:
+        return not ConsumerGroup.objects.exclude(pk__in=managed_groups(member)).exists()
+    return managed_groups(member).filter(pk=group.pk).exists()
+
+
+def manages_all(member: Member, group_ids: Collection[int | None]) -> dict[int | None, bool]:
+    """Return, for each of these groups (None: unscoped), what `manages_group` says, in two queries for all."""
+    if member.role != Role.MANAGER:
+        return dict.fromkeys(group_ids, member.role == Role.ADMIN)
+    managed = set(managed_groups(member).values_list("pk", flat=True))
+    unscoped = None in group_ids and not ConsumerGroup.objects.exclude(pk__in=managed).exists()
+    return {group_id: unscoped if group_id is None else group_id in managed for group_id in group_ids}
+
+
+@visibility_rule(ConsumerGroup)
+def visible_groups(member: Member, queryset: QuerySet[ConsumerGroup]) -> QuerySet[ConsumerGroup]:
+    return queryset.filter(pk__in=managed_groups(member).values("pk")) if member.role == Role.MANAGER else queryset
+
+
+def reachable_keys(member: Member, prefix: str = "") -> Q:
+    """Return the condition for rows that belong, through `prefix`, to a key which a Manager sees."""
+    if member.role != Role.MANAGER:
+        return Q()
+    groups = managed_groups(member).values("pk")
+    return Q(**{f"{prefix}consumer_group__in": groups}) | Q(**{f"{prefix}consumer_group__isnull": True})
+
+
+@visibility_rule(GatewayKey)
+def visible_keys(member: Member, queryset: QuerySet[GatewayKey]) -> QuerySet[GatewayKey]:
+    return queryset.filter(reachable_keys(member))
+
+
+@visibility_rule(KeyVersion)
+def visible_versions(member: Member, queryset: QuerySet[KeyVersion]) -> QuerySet[KeyVersion]:
+    return queryset.filter(reachable_keys(member, "key__"))
+
+
+@object_rule(GatewayKey)
+def may_touch_key(member: Member, permission: str, key: GatewayKey) -> bool:
+    if permission in {"keys.view_gatewaykey", "keys.export_gatewaykey"}:
+        return member.visible(GatewayKey.objects.filter(pk=key.pk)).exists()
+    return manages_group(member, key.consumer_group)
+
+
+@visibility_rule(AuditEntry)
+def visible_entries(member: Member, queryset: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
+    """A Manager reads their own actions, and all about the keys they manage."""
+    if member.role != Role.MANAGER:
+        return queryset
+    own = Q(actor_kind=ActorKind.MEMBER.value, actor_id=str(member.pk))
+    keys = member.visible(GatewayKey.objects.all()).annotate(text=UUIDText("pk")).values("text")
+    return queryset.filter(own | Q(object_type="gateway_key", object_id__in=keys))
+
+
+class UUIDText(Func):
+    """A UUID as the audit log writes it, with dashes; SQLite keeps it as 32 digits."""
+
+    output_field = TextField()
+    template = "(%(expressions)s)::text"
+
+    def as_sqlite(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any
+    ) -> tuple[str, tuple[Any, ...]]:
+        parts = [(1, 8), (9, 4), (13, 4), (17, 4), (21, 12)]
+        digits, params = compiler.compile(self.source_expressions[0])
+        sql = " || '-' || ".join(f"substr({digits}, {start}, {length})" for start, length in parts)
+        return f"({sql})", (*params,) * len(parts)
