@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class UsageConfig(AppConfig):
+    name = "usage"
+    verbose_name = "Usage"
+
+    def ready(self) -> None:
+        from usage import visibility  # noqa: F401  # registers its rules

@@ -1,0 +1,187 @@
+"""Requests that gateways served and requests that were denied: events, exact sums, and each key's figures.
+
+The sums (UsageBucket) are the truth of how many; events are kept beside them so that a person sees what happened.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Coalesce
+
+from keys.models import ConsumerGroup, GatewayKey, KeyVersion
+
+BUCKET_SPAN: Final = timedelta(minutes=5)
+# Upper bounds of the latency histogram's classes, milliseconds; the last class is open.
+LATENCY_BOUNDS: Final = (5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
+LATENCY_FIELDS: Final = (*(f"latency_le_{bound}" for bound in LATENCY_BOUNDS), "latency_above")
+STATUS_FIELDS: Final = ("status_1xx", "status_2xx", "status_3xx", "status_4xx", "status_5xx")
+
+
+def _count() -> models.PositiveBigIntegerField[int, int]:
+    return models.PositiveBigIntegerField(default=0)
+
+
+class Outcome(models.TextChoices):
+    SERVED = "served", "Served"
+    DENIED = "denied", "Denied"
+
+
+class UsageEvent(models.Model):
+    """One request. Its identity is the gateway, the gateway's id for it and when it occurred."""
+
+    id = models.BigAutoField(primary_key=True)
+    # A model of the house above, by its name (design §10).
+    gateway = models.ForeignKey("gateways.Gateway", on_delete=models.PROTECT, related_name="usage_events")
+    event_id = models.CharField(max_length=64)
+    occurred_at = models.DateTimeField("time")
+    received_at = models.DateTimeField()
+    outcome = models.CharField(max_length=8, choices=Outcome)
+    reason = models.CharField(max_length=32, blank=True)
+    key = models.ForeignKey(
+        GatewayKey, null=True, on_delete=models.PROTECT, related_name="usage_events", verbose_name="gateway key"
+    )
+    version = models.ForeignKey(KeyVersion, null=True, on_delete=models.PROTECT, related_name="usage_events")
+    # The key's group when the request was made, whatever became of the key since.
+    consumer_group = models.ForeignKey(ConsumerGroup, null=True, on_delete=models.PROTECT, related_name="usage_events")
+    decision_id = models.CharField(max_length=64, blank=True)
+    status = models.PositiveSmallIntegerField(null=True)
+    latency_ms = models.PositiveIntegerField("latency (ms)", null=True)
+    method = models.CharField(max_length=16, blank=True)
+    path = models.CharField(max_length=500, blank=True)
+    client_ip = models.GenericIPAddressField("client address", null=True)
+    provider = models.CharField(max_length=100, blank=True)
+    model = models.CharField(max_length=100, blank=True)
+    operation = models.CharField(max_length=100, blank=True)
+    input_tokens = models.PositiveBigIntegerField(null=True)
+    output_tokens = models.PositiveBigIntegerField(null=True)
+    cost = models.DecimalField(max_digits=18, decimal_places=9, null=True)
+
+    class Meta:
+        verbose_name = "usage event"
+        ordering = ["-occurred_at", "-id"]
+        constraints = [
+            models.UniqueConstraint("gateway", "event_id", "occurred_at", name="usage_event_once"),
+            models.CheckConstraint(
+                condition=Q(status__isnull=True) | Q(status__gte=100, status__lte=599), name="usage_event_status"
+            ),
+            models.CheckConstraint(
+                condition=Q(outcome=Outcome.SERVED, reason="", key__isnull=False, version__isnull=False)
+                | (Q(outcome=Outcome.DENIED) & ~Q(reason="")),
+                name="usage_event_served_or_denied",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["-occurred_at", "-id"], name="usage_event_newest"),
+            models.Index(fields=["key", "-occurred_at", "-id"], name="usage_event_key"),
+            models.Index(fields=["decision_id"], name="usage_event_decision", condition=~Q(decision_id="")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.outcome} {self.event_id}"
+
+
+class UsageBucket(models.Model):
+    """Exact sums over five minutes for one key version, group at the time, gateway and model.
+
+    requests: events served. Of those, `status_…` count the ones whose status was reported; denials are apart.
+    """
+
+    start = models.DateTimeField()
+    gateway = models.ForeignKey("gateways.Gateway", on_delete=models.PROTECT, related_name="usage_buckets")
+    version = models.ForeignKey(KeyVersion, null=True, on_delete=models.PROTECT, related_name="usage_buckets")
+    consumer_group = models.ForeignKey(ConsumerGroup, null=True, on_delete=models.PROTECT, related_name="usage_buckets")
+    model = models.CharField(max_length=100, blank=True)
+
+    requests = _count()
+    denials = _count()
+    status_1xx = _count()
+    status_2xx = _count()
+    status_3xx = _count()
+    status_4xx = _count()
+    status_5xx = _count()
+    input_tokens = _count()
+    output_tokens = _count()
+    latency_le_5 = _count()
+    latency_le_10 = _count()
+    latency_le_25 = _count()
+    latency_le_50 = _count()
+    latency_le_100 = _count()
+    latency_le_250 = _count()
+    latency_le_500 = _count()
+    latency_le_1000 = _count()
+    latency_le_2500 = _count()
+    latency_le_5000 = _count()
+    latency_le_10000 = _count()
+    latency_above = _count()
+
+    class Meta:
+        constraints = [
+            # Absent version and group count as 0, so that "none" is one bucket and not many (SQL's NULLs differ).
+            models.UniqueConstraint(
+                "start", Coalesce("version", 0), Coalesce("consumer_group", 0), "gateway", "model", name="bucket_once"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["version", "-start"], name="bucket_version"),
+            models.Index(fields=["-start"], name="bucket_newest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"bucket of {self.start:%Y-%m-%d %H:%M}"
+
+
+class KeyMetrics(models.Model):
+    """The figures of one key that lists show: totals kept with every count, the last 24 h by the roll-up."""
+
+    key = models.OneToOneField(GatewayKey, on_delete=models.PROTECT, primary_key=True, related_name="metrics")
+    total_requests = _count()
+    # Of those, how many came with a status, and how many of these were errors (status >= 400).
+    total_reported = _count()
+    total_errors = _count()
+    last_used_at = models.DateTimeField(null=True)
+    requests_24h = _count()
+    reported_24h = _count()
+    errors_24h = _count()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["last_used_at"], name="key_metrics_last_used"),
+            models.Index(fields=["-requests_24h"], name="key_metrics_busiest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"metrics of {self.key_id}"
+
+    @property
+    def error_rate(self) -> float | None:
+        """Errors among the requests whose status was reported, 0..1; None where none was."""
+        return self.total_errors / self.total_reported if self.total_reported else None
+
+    @property
+    def error_rate_24h(self) -> float | None:
+        return self.errors_24h / self.reported_24h if self.reported_24h else None
+
+
+class VersionMetrics(models.Model):
+    """The figures of one key version, so that a rotation shows who still uses the old value."""
+
+    version = models.OneToOneField(KeyVersion, on_delete=models.PROTECT, primary_key=True, related_name="metrics")
+    total_requests = _count()
+    last_used_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"metrics of {self.version_id}"
+
+
+class UsageFlush(models.Model):
+    """A set of sums that was added once. Written with them, so that an unknown commit can be tried again."""
+
+    id = models.UUIDField(primary_key=True)
+    at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return str(self.id)
