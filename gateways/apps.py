@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class GatewaysConfig(AppConfig):
+    name = "gateways"
+    verbose_name = "Gateways"
+
+    def ready(self) -> None:
+        from gateways import visibility  # noqa: F401  # registers its rules

@@ -1,0 +1,142 @@
+"""The one writer of gateways: register, edit, rotate the token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from access import tokens
+from access.rules import require
+from access.text import clean_text
+from access.tokens import TokenKind
+from audit import clock
+from audit.actions import AuditAction
+from audit.actor import Actor
+from audit.recording import changes, record
+from gateways.models import Gateway, GatewayToken
+from keys.models import ConsumerGroup
+
+SETTINGS: Final = ("usage_source", "require_group", "client_address")
+EDITABLE: Final = frozenset({"name", "consumer_groups", *SETTINGS})
+LONGEST_OVERLAP: Final = timedelta(days=30)
+DEFAULT_OVERLAP: Final = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """A gateway and its new token's value, which is known only now."""
+
+    gateway: Gateway
+    token: GatewayToken
+    value: str
+
+    def __repr__(self) -> str:
+        return f"IssuedToken({self.token.hint})"
+
+
+def create_gateway(*, actor: Actor, name: str, **particulars: Any) -> IssuedToken:
+    """Register a gateway and return it with its token, shown this once. particulars: anything in EDITABLE.
+
+    Errors: Forbidden; ValidationError at the field, also for a name that is taken.
+    """
+    require(actor, "gateways.add_gateway")
+    gateway = Gateway()
+    with transaction.atomic():
+        _apply(gateway, {"name": name, **particulars})
+        gateway.save(force_insert=True)
+        gateway.consumer_groups.set(particulars.get("consumer_groups", ()))
+        issued = _issue_token(gateway)
+        _record(AuditAction.GATEWAY_CREATED, actor, gateway, {}, snapshot(gateway), {"token": issued.token.hint})
+    return issued
+
+
+def edit_gateway(*, actor: Actor, gateway_id: UUID, changed: Mapping[str, Any]) -> Gateway:
+    """Give a gateway other particulars (EDITABLE); what is not named stays. Nothing new is no entry.
+
+    Errors: Gateway.DoesNotExist; Forbidden; ValidationError at the field.
+    """
+    with transaction.atomic():
+        gateway = Gateway.objects.select_for_update().get(pk=gateway_id)
+        require(actor, "gateways.change_gateway", gateway)
+        before = snapshot(gateway)
+        _apply(gateway, changed)
+        if "consumer_groups" in changed:
+            gateway.consumer_groups.set(changed["consumer_groups"])
+        old, new = changes(before, snapshot(gateway))
+        if new:
+            gateway.save()
+            _record(AuditAction.GATEWAY_EDITED, actor, gateway, old, new)
+    return gateway
+
+
+def rotate_token(*, actor: Actor, gateway_id: UUID, overlap: timedelta = DEFAULT_OVERLAP) -> IssuedToken:
+    """Give a gateway a new token and return its value, shown this once.
+
+    overlap: how long the old one stays accepted, 0 = not at all, at most LONGEST_OVERLAP. Older ones that still
+    overlap are cut to the same instant. Errors: Gateway.DoesNotExist; Forbidden; ValidationError.
+    """
+    if not timedelta(0) <= overlap <= LONGEST_OVERLAP:
+        message = f"Between 0 and {int(LONGEST_OVERLAP.total_seconds()):,} seconds."
+        raise ValidationError({"overlap_seconds": ValidationError(message, code="out_of_range")})
+    with transaction.atomic():
+        gateway = Gateway.objects.select_for_update().get(pk=gateway_id)
+        require(actor, "gateways.rotate_token_gateway", gateway)
+        until = clock.now() + overlap
+        gateway.tokens.filter(valid_until__gt=until).update(valid_until=until)
+        gateway.tokens.filter(valid_until__isnull=True).update(valid_until=until)
+        issued = _issue_token(gateway)
+        detail = {"token": issued.token.hint, "old_accepted_until": until}
+        _record(AuditAction.GATEWAY_TOKEN_ROTATED, actor, gateway, {}, {}, detail)
+    return issued
+
+
+def snapshot(gateway: Gateway) -> dict[str, Any]:
+    """Return what the audit log says of a gateway."""
+    groups: Iterable[ConsumerGroup] = gateway.consumer_groups.all()
+    facts = {field: getattr(gateway, field) for field in ("name", *SETTINGS)}
+    return {**facts, "consumer_groups": sorted(group.slug for group in groups)}
+
+
+def _apply(gateway: Gateway, changed: Mapping[str, Any]) -> None:
+    if unknown := set(changed) - EDITABLE:
+        raise ValidationError({field: ValidationError("Unknown field.", code="unknown_field") for field in unknown})
+    if "name" in changed:
+        gateway.name = clean_text(changed["name"], field="name", limit=100, required=True)
+    for field in SETTINGS:
+        if field in changed:
+            setattr(gateway, field, changed[field])
+    gateway.full_clean()
+
+
+def _issue_token(gateway: Gateway) -> IssuedToken:
+    value = tokens.generate(TokenKind.GATEWAY_TOKEN)
+    token = GatewayToken.objects.create(
+        gateway=gateway, digest=tokens.digest(value), hint=tokens.hint(value), created_at=clock.now()
+    )
+    return IssuedToken(gateway, token, value)
+
+
+def _record(
+    action: AuditAction,
+    actor: Actor,
+    gateway: Gateway,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    record(
+        action=action,
+        actor=actor,
+        object_type="gateway",
+        object_id=gateway.pk,
+        object_label=gateway.name,
+        before=before,
+        after=after,
+        detail=detail,
+    )
