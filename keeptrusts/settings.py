@@ -15,7 +15,9 @@ from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured
 from environs import FileAwareEnv
 
+from keeptrusts import broker
 from keeptrusts.environment import embedded_secret
+from keeptrusts.schedule import BEAT_SCHEDULE
 
 django_stubs_ext.monkeypatch()
 
@@ -37,7 +39,7 @@ if not SECRET_KEY:
             "needs the same secret of at least 50 characters; nothing starts on a default one."
         )
     SECRET_KEY = embedded_secret(DATA_DIR)
-SECRET_KEY_FALLBACKS = env.list("KEEPTRUSTS_SECRET_KEY_FALLBACKS", [])
+SECRET_KEY_FALLBACKS: list[str] = env.list("KEEPTRUSTS_SECRET_KEY_FALLBACKS", [])
 
 PUBLIC_URL = env.str("KEEPTRUSTS_PUBLIC_URL", f"http://127.0.0.1:{env.int('PORT', 8000)}").rstrip("/")
 _public = urlsplit(PUBLIC_URL)
@@ -139,6 +141,7 @@ TEMPLATES = [
 
 DATABASES: dict[str, dict[str, Any]]
 if EMBEDDED:
+    DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
@@ -251,7 +254,7 @@ KEEPTRUSTS_DEFAULT_GRACE = timedelta(seconds=env.int("KEEPTRUSTS_DEFAULT_GRACE_S
 KEEPTRUSTS_EVENT_RATE = env.int("KEEPTRUSTS_EVENT_RATE", 50)
 
 # Celery. Redis where there is one; else a folder, which needs nothing installed.
-CELERY_BROKER_URL = REDIS_URL or "filesystem://"
+CELERY_BROKER_URL = REDIS_URL or f"{broker.SCHEME}://"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 if REDIS_URL:
@@ -268,8 +271,9 @@ else:
         "data_folder_in": str(_queue / "messages"),
         "data_folder_out": str(_queue / "messages"),
         "control_folder": str(_queue / "control"),
-        "store_processed": False,
     }
+    # Remote control is answered through the broker, and here nobody would ever ask.
+    CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
@@ -277,6 +281,7 @@ CELERY_TASK_TIME_LIMIT = 300
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE = BEAT_SCHEDULE
 
 LOGGING = {
     "version": 1,
