@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -46,6 +47,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if missing:
         words = "; ".join(f"{program.name} is not installed ({program.how_to_install})" for program in missing)
         pytest.fail(words, pytrace=False) if in_ci() else pytest.skip(words)
+
+
+# --- time ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _host_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let time-machine move the one clock on PostgreSQL as well; the clock's own tests keep the database's."""
+    if not request.node.get_closest_marker("database_clock"):
+        monkeypatch.setattr("audit.clock._from_database", lambda: datetime.now(UTC))
 
 
 # --- the audit log is append-only, and a transactional test must still leave nothing behind ---------------------------
