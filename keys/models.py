@@ -6,7 +6,7 @@ Rows are written by keys/lifecycle.py and keys/groups.py alone; the constraints 
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -102,6 +102,35 @@ class GatewayKeyQuerySet(models.QuerySet["GatewayKey"]):
     def usable(self, at: datetime | None = None) -> GatewayKeyQuerySet:
         """Narrow to keys that some value of is accepted for."""
         return self.in_status(KeyStatus.ACTIVE, KeyStatus.ROTATING, at=at)
+
+    def expiring_within(self, days: int, at: datetime | None = None) -> GatewayKeyQuerySet:
+        """Narrow to keys that will expire in the next `days` days; expired and revoked ones are past that."""
+        at = at or clock.now()
+        soon = at + timedelta(days=min(days, MOST_DAYS))
+        return self.filter(revoked_at__isnull=True, expires_at__gt=at, expires_at__lte=soon)
+
+    def unused_for(self, days: int, at: datetime | None = None) -> GatewayKeyQuerySet:
+        """Narrow to keys, in whatever status, that are older than `days` days and were not used in that time."""
+        since = (at or clock.now()) - timedelta(days=min(days, MOST_DAYS))
+        # `metrics` is a model of the usage house, reached by its name (design §10).
+        unused = Q(metrics__last_used_at__isnull=True) | Q(metrics__last_used_at__lt=since)
+        return self.filter(unused, created_at__lt=since)
+
+    def never_used(self) -> GatewayKeyQuerySet:
+        """Narrow to keys, in whatever status, that no gateway has ever served a request for."""
+        return self.filter(metrics__last_used_at__isnull=True)
+
+    def without_expiry(self) -> GatewayKeyQuerySet:
+        """Narrow to keys that never expire."""
+        return self.filter(expires_at__isnull=True)
+
+    def unscoped(self) -> GatewayKeyQuerySet:
+        """Narrow to keys that are accepted for traffic of every group."""
+        return self.filter(consumer_group__isnull=True)
+
+    def with_metrics(self) -> GatewayKeyQuerySet:
+        """Fetch each key's figures with it: `getattr(key, "metrics", None)`, None where nothing was counted yet."""
+        return self.select_related("metrics")
 
 
 class GatewayKey(models.Model):
