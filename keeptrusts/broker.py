@@ -23,6 +23,8 @@ from keeptrusts.folders import private_folder
 logger = logging.getLogger(__name__)
 
 SCHEME = "folder"
+# The host means nothing; without one Kombu says so at every start.
+URL = f"{SCHEME}://localhost"
 
 
 class Channel(filesystem.Channel):

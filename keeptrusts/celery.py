@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 from celery import Celery
@@ -21,6 +22,10 @@ app.autodiscover_tasks()
 @app.on_after_configure.connect
 def _prepare_broker(sender: Celery, **kwargs: Any) -> None:
     broker.prepare_folders(sender.conf.broker_transport_options)
+
+
+# Said of pickle, which is not accepted here: every message is JSON.
+warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
 
 
 @setup_logging.connect

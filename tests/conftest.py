@@ -49,7 +49,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.fail(words, pytrace=False) if in_ci() else pytest.skip(words)
 
 
-# --- time ---------------------------------------------------------------------------------------------------------------
+# --- time -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
