@@ -13,6 +13,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from tests.programs import in_ci, missing_programs
 
+pytest_plugins = ["tests.fixtures"]
+
 # --- which tests run ------------------------------------------------------------------------------------------------
 
 
