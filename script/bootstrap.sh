@@ -50,14 +50,15 @@ ensure_environment() {
     if [ "$(head -n 1 "$stamp" 2>/dev/null)" != "$pinned" ]; then
         say "$pinned" >"$stamp"
     fi
-    if ! grep -qx "$1" "$stamp"; then
+    # What checks and tests need includes what the console needs.
+    if ! grep -qx -e "$1" -e requirements-dev.txt "$stamp"; then
         install_requirements "$1"
         say "$1" >>"$stamp"
     fi
 }
 
 install_requirements() {
-    total=$(grep -c '^[A-Za-z0-9].*==' "$1")
+    total=$(grep -c '^[A-Za-z0-9].*==' "$1" || true)
     say "Installing $total packages from $1..."
     log=$KEEPTRUSTS_VENV/pip.log
     "$venv_python" -c 'import pip' 2>/dev/null || "$venv_python" -m ensurepip >/dev/null

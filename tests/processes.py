@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from keeptrusts.supervisor import die_with_parent
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -82,6 +84,7 @@ class Watched:
 @contextmanager
 def running(command: Sequence[str], environment: Mapping[str, str], folder: Path = ROOT) -> Iterator[Watched]:
     """Run the command for the block, in a process group of its own, as a terminal would."""
+    parent = os.getpid()
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -91,6 +94,7 @@ def running(command: Sequence[str], environment: Mapping[str, str], folder: Path
         stderr=subprocess.STDOUT,
         text=True,
         process_group=0,
+        preexec_fn=lambda: die_with_parent(parent),
     )
     try:
         yield Watched(process)

@@ -226,10 +226,14 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with ExitStack() as stack:
         urls = {"DATABASE_URL": stack.enter_context(postgresql()), "REDIS_URL": stack.enter_context(redis())}
+        process = subprocess.Popen(command, env={**os.environ, **urls})
         try:
-            return subprocess.run(command, env={**os.environ, **urls}, check=False).returncode
-        except KeyboardInterrupt:
-            return 130
+            return process.wait()
+        except KeyboardInterrupt:  # the command has had its Ctrl-C too
+            return process.wait()
+        finally:
+            process.terminate()
+            process.wait()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from audit.actions import AuditAction
 from audit.actor import Actor
 from audit.models import AuditEntry
 from audit.recording import record
+from tests.settings import FOLDER
 
 
 def record_something() -> None:
@@ -25,8 +26,8 @@ def test_a_flush_empties_the_audit_log_which_is_append_only_before_and_after() -
         record_something()
         with pytest.raises(Error), transaction.atomic():
             AuditEntry.objects.all().delete()
-        with pytest.raises(Error), transaction.atomic(), connection.cursor() as cursor:
-            statement = {"sqlite": "DELETE FROM", "postgresql": "TRUNCATE"}[connection.vendor]
+        statement = {"sqlite": "DELETE FROM", "postgresql": "TRUNCATE"}[connection.vendor]
+        with connection.cursor() as cursor, pytest.raises(Error):
             cursor.execute(f"{statement} {AuditEntry._meta.db_table}")
         assert AuditEntry.objects.count() == 1
         call_command("flush", interactive=False, verbosity=0)
@@ -36,7 +37,7 @@ def test_a_flush_empties_the_audit_log_which_is_append_only_before_and_after() -
 @pytest.mark.django_db
 def test_the_suite_uses_a_database_and_a_folder_of_its_own() -> None:
     assert "test" in str(connection.settings_dict["NAME"])
-    assert str(settings.DATA_DIR).startswith(str(settings.FOLDER))
+    assert str(settings.DATA_DIR).startswith(str(FOLDER))
 
 
 @pytest.mark.postgresql
