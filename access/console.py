@@ -1,0 +1,232 @@
+"""The base of every screen of the console: the rule book decides, the verbs write, nothing is deleted.
+
+A screen says what it shows as any ModelAdmin does, and gives `verb_create` and `verb_edit` where it has them. What
+these verbs refuse becomes an error of the form or, for Forbidden, a 403; both are recorded as refused attempts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+from django import forms
+from django.contrib.admin.options import IS_POPUP_VAR
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied, ValidationError
+from django.db import models
+from django.http import Http404, HttpRequest, HttpResponse
+from unfold.admin import ModelAdmin
+from unfold.dataclasses import UnfoldAction
+from unfold.views import ChangeList
+
+from access.actors import request_actor
+from access.models import Member
+from access.refusals import Conflict, Forbidden, record_refusal
+from access.reveal import Secret, reveal_page
+
+# The secret that a request has made, until its answer shows it. In memory only, and gone with the request.
+_secrets: WeakKeyDictionary[HttpRequest, Secret] = WeakKeyDictionary()
+# What a verb said no with, while the form is shown again with it.
+_refused: WeakKeyDictionary[HttpRequest, ValidationError] = WeakKeyDictionary()
+
+
+class ConsoleChangeList(ChangeList):
+    """A list that knows, for every row of the page, which actions the row's menu offers."""
+
+    offered_paths: dict[Any, frozenset[str]]
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        admin = cast("ConsoleAdmin[Any]", self.model_admin)
+        self.result_list = list(self.result_list)
+        self.offered_paths = {
+            pk: frozenset(f"{admin.admin_site.name}:{admin.action_name(name)}" for name in names)
+            for pk, names in admin.offered_actions(request, self.result_list).items()
+        }
+
+
+class ConsoleAdmin[M: models.Model](ModelAdmin):
+    """A screen whose rows, rights and writes follow the rule book and the verbs."""
+
+    list_per_page = 25
+    list_max_show_all = 25
+    show_full_result_count = False
+    list_filter_submit = True
+    list_filter_sheet = True
+    save_as = False
+    save_on_top = False
+    actions_selection_counter = True
+    change_form_show_cancel_button = True
+
+    # --- the rule book ------------------------------------------------------------------------------------------------
+
+    def permission(self, verb: str) -> str:
+        """Return the rule book's name of `verb` for this screen's model."""
+        return f"{self.opts.app_label}.{verb}_{self.opts.model_name}"
+
+    def allows(self, request: HttpRequest, verb: str, obj: M | None = None) -> bool:
+        """Say whether the rule book lets the signed-in member do this."""
+        member = request.user
+        return isinstance(member, Member) and member.may(self.permission(verb), obj)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.allows(request, "view", obj)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return self.allows(request, "add")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.allows(request, "change", obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nothing disappears (design §3.7)."""
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[M]:
+        return cast(Member, request.user).visible(super().get_queryset(request))
+
+    def get_actions(self, request: HttpRequest, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        actions: dict[str, Any] = super().get_actions(request, *args, **kwargs)
+        actions.pop("delete_selected", None)
+        return actions
+
+    # --- actions that depend on the row -------------------------------------------------------------------------------
+
+    def action_name(self, name: str) -> str:
+        """Return what unfold calls the action `name` of this screen: the name of its address."""
+        return f"{self.opts.app_label}_{self.opts.model_name}_{name}"
+
+    def offered_actions(self, request: HttpRequest, rows: Sequence[M]) -> dict[Any, Collection[str]]:
+        """Return, by primary key, the row and detail actions that each row offers; a row not named offers all.
+
+        Called once a page: an override answers for all rows in a fixed number of queries. Only a matter of what is
+        shown: every action checks again.
+        """
+        return {}
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return ConsoleChangeList
+
+    def get_actions_detail(self, request: HttpRequest, object_id: int | str) -> list[UnfoldAction]:
+        actions = super().get_actions_detail(request, object_id)
+        obj = self.get_object(request, str(object_id))
+        if obj is None:
+            return []
+        names = self.offered_actions(request, [cast(M, obj)]).get(obj.pk)
+        offered = None if names is None else {self.action_name(name) for name in names}
+        return [action for action in actions if offered is None or action.action_name in offered]
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def verb_create(self, request: HttpRequest, form: forms.ModelForm[M]) -> M:
+        """Create through the house's verb and return the object; call `show_once` for a secret it came with."""
+        raise ImproperlyConfigured(f"{type(self).__name__} creates nothing")
+
+    def verb_edit(self, request: HttpRequest, form: forms.ModelForm[M], obj: M) -> M:
+        """Edit through the house's verb and return the object. `form.cleaned_data` says what it should become."""
+        raise ImproperlyConfigured(f"{type(self).__name__} edits nothing")
+
+    def show_once(self, request: HttpRequest, secret: Secret) -> None:
+        """Let the answer to this request be the page that shows `secret`."""
+        _secrets[request] = secret
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show the form or carry it out; what the verb refuses is shown in the form, nothing half done."""
+        if request.method == "POST":
+            self._require_write(request, object_id)
+        extra_context = {
+            "show_save_and_add_another": False,
+            "show_save_and_continue": False,
+            "show_save_as_new": False,
+            "show_delete": False,
+            **(extra_context or {}),
+        }
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except Conflict as conflict:
+            # Django's transaction around the form has unwound by now; this one is the record's own.
+            record_refusal(request_actor(request), conflict)
+            _refused[request] = ValidationError(conflict.detail, code=conflict.code)
+        except ValidationError as error:
+            _refused[request] = error
+        # The same request once more: the form is not valid now, so no verb runs, and it shows why.
+        return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> type[forms.ModelForm[M]]:
+        form_class = super().get_form(request, obj, change=change, **kwargs)
+        refusal = _refused.get(request)
+        return form_class if refusal is None else refused_form(form_class, refusal)
+
+    def save_form(self, request: HttpRequest, form: Any, change: bool) -> M:
+        """Carry out the verb: the one place where this screen writes."""
+        if change:
+            return self.verb_edit(request, form, form.instance)
+        return self.verb_create(request, form)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Nothing: the verb has written."""
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """Nothing: the verb has written."""
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> list[Any]:
+        return []
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Nothing: the audit log has the entry, written with the change."""
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Nothing: the audit log has the entry, written with the change."""
+
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        raise Http404("the audit log is the history")
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
+        secret = _secrets.pop(request, None)
+        if secret is not None:
+            return reveal_page(request, self.admin_site, secret, opts=self.opts)
+        return super().response_add(request, obj, post_url_continue)
+
+    def _require_write(self, request: HttpRequest, object_id: str | None) -> None:
+        """Raise what the middleware records, where Django would only refuse."""
+        if IS_POPUP_VAR in request.POST or IS_POPUP_VAR in request.GET:
+            raise PermissionDenied
+        if object_id is None:
+            if not self.allows(request, "add"):
+                raise Forbidden(self.permission("add"))
+            return
+        obj = self.get_object(request, object_id)
+        if obj is not None and not self.allows(request, "change", cast(M, obj)):
+            raise Forbidden(self.permission("change"), obj)
+
+    def _get_obj_does_not_exist_redirect(self, request: HttpRequest, opts: Any, object_id: str) -> HttpResponse:
+        """What a member may not see is answered as if it did not exist."""
+        raise Http404(f"no such {opts.verbose_name}")
+
+
+def add_errors(form: forms.BaseForm, error: ValidationError) -> None:
+    """Show a verb's error in `form`: at the field it names, or above the form where the form has no such field."""
+    if not hasattr(error, "error_dict"):
+        form.add_error(None, error)
+        return
+    for field, errors in error.error_dict.items():
+        form.add_error(field if field in form.fields else None, errors)
+
+
+def refused_form(form_class: type[forms.ModelForm[Any]], refusal: ValidationError) -> type[forms.ModelForm[Any]]:
+    """Return the form that is never valid, because the verb has said no."""
+
+    class RefusedForm(form_class):  # type: ignore[misc, valid-type]  # a class that Django has just made
+        def full_clean(self) -> None:
+            super().full_clean()
+            add_errors(self, refusal)
+
+    return RefusedForm

@@ -1,0 +1,50 @@
+"""How the console shows a secret once: in the answer to the POST that made it, and nowhere else.
+
+No redirect, session, message or cookie carries it; the answer may not be stored (design §3.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.contrib.admin import AdminSite
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A value that was just made, and what to do with it.
+
+    title: what happened. name: whose value it is. usage: the template that says what to do with the value, given
+    `secret` and `context`. done_url: where the member goes on.
+    """
+
+    title: str
+    name: str
+    value: str = field(repr=False)
+    usage: str
+    done_url: str
+    done_text: str = "Done, I have stored it"
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+
+def reveal_page(request: HttpRequest, site: AdminSite, secret: Secret, **context: Any) -> HttpResponse:
+    """Answer with the page that shows the secret."""
+    page = {**site.each_context(request), "title": secret.title, "secret": secret, **context}
+    return _never_stored(TemplateResponse(request, "console/secret.html", page))
+
+
+def reveal_in_dialog(request: HttpRequest, secret: Secret) -> HttpResponse:
+    """Answer a dialog with the secret in its place; the dialog then closes by its own button alone."""
+    response = _never_stored(TemplateResponse(request, "console/secret_dialog.html", {"secret": secret}))
+    response["HX-Retarget"] = response["HX-Reselect"] = "#dialog"
+    response["HX-Reswap"] = "outerHTML"
+    return response
+
+
+def _never_stored(response: HttpResponse) -> HttpResponse:
+    response["Cache-Control"] = "no-store"
+    return response

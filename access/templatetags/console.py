@@ -1,0 +1,27 @@
+"""What the console's templates need: times, and the actions that one row offers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.db import models
+from django.utils.safestring import SafeString
+
+from access import moments
+
+register = template.Library()
+
+
+@register.filter
+def moment(at: datetime | None, absent: str = "—") -> SafeString:
+    """Write a time as the console does (access/moments.py)."""
+    return moments.moment(at, absent=absent)
+
+
+@register.simple_tag
+def offered(changelist: Any, row: models.Model, actions: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    """Return the actions of the row's menu that this row offers; all, in a list that does not narrow them."""
+    paths = getattr(changelist, "offered_paths", {}).get(row.pk)
+    return [action for action in actions or [] if paths is None or action["raw_path"] in paths]

@@ -1,0 +1,122 @@
+"use strict";
+
+/* Copy buttons. navigator.clipboard exists only on https and localhost; on plain http the old way still works. */
+document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) {
+        return;
+    }
+    event.preventDefault();
+    const source = document.getElementById(button.dataset.copy);
+    const copied = source && (await copyText(source));
+    const label = button.querySelector("[data-copy-text]");
+    const before = label.dataset.before || label.textContent;
+    label.dataset.before = before;
+    label.textContent = copied ? "Copied" : "Press Ctrl+C";
+    button.classList.toggle("kt-copied", Boolean(copied));
+    if (!copied && source) {
+        selectAll(source);
+    }
+    window.setTimeout(() => {
+        label.textContent = before;
+        button.classList.remove("kt-copied");
+    }, 3000);
+});
+
+async function copyText(source) {
+    const text = source.textContent.trim();
+    if (navigator.clipboard && window.isSecureContext) {
+        try {
+            await navigator.clipboard.writeText(text);
+            return true;
+        } catch {
+            // Refused by the browser or its user: the old way may still be allowed.
+        }
+    }
+    // In the element's own place, because a dialog keeps the focus to itself.
+    const field = document.createElement("textarea");
+    field.value = text;
+    field.setAttribute("readonly", "");
+    field.className = "kt-offscreen";
+    source.parentNode.append(field);
+    field.select();
+    let copied = false;
+    try {
+        copied = document.execCommand("copy");
+    } finally {
+        field.remove();
+    }
+    return copied;
+}
+
+function selectAll(element) {
+    const range = document.createRange();
+    range.selectNodeContents(element);
+    const selection = window.getSelection();
+    selection.removeAllRanges();
+    selection.addRange(range);
+    element.focus();
+}
+
+/* Dialogs. A session that has ended answers with the sign-in page, an error with a page of its own: neither is a
+   dialog, so the one is opened where it belongs and the other is told in the dialog's place. */
+document.addEventListener("htmx:beforeSwap", (event) => {
+    const { xhr, requestConfig } = event.detail;
+    const target = event.detail.target;
+    if (!target || !(target.id === "modal-content" || target.closest("#modal-content"))) {
+        return;
+    }
+    const answeredBy = new URL(xhr.responseURL || window.location.href);
+    const asked = new URL(requestConfig.path, window.location.href);
+    if (answeredBy.pathname !== asked.pathname) {
+        event.detail.shouldSwap = false;
+        window.location.reload();
+    }
+});
+
+document.addEventListener("htmx:responseError", (event) => showProblem(problemOf(event.detail.xhr.status)));
+document.addEventListener("htmx:sendError", () => showProblem("The console does not answer. Nothing was changed as far as is known here."));
+
+function problemOf(status) {
+    switch (status) {
+        case 403:
+            return "Your role does not allow this, or your session has ended. Reload the page and try again.";
+        case 404:
+            return "This does not exist any more, or you may not see it.";
+        default:
+            return `The console could not do this (${status}). Reload the page to see what is true now.`;
+    }
+}
+
+function showProblem(text) {
+    const content = document.getElementById("modal-content");
+    if (!content) {
+        return;
+    }
+    const problem = document.createElement("p");
+    problem.className = "kt-problem";
+    problem.setAttribute("role", "alert");
+    problem.textContent = text;
+    content.replaceChildren(problem);
+    window.Alpine.$data(document.body).openModal = true;
+}
+
+/* A form that was sent once is not sent again by a second click on the same button. */
+document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (event.defaultPrevented || form.hasAttribute("hx-post") || form.id === "changelist-form") {
+        return;
+    }
+    if (form.dataset.sent) {
+        event.preventDefault();
+        return;
+    }
+    if ((form.method || "").toLowerCase() === "post") {
+        form.dataset.sent = "yes";
+    }
+});
+window.addEventListener("pageshow", () => {
+    for (const form of document.querySelectorAll("form[data-sent]")) {
+        delete form.dataset.sent;
+    }
+});
