@@ -5,7 +5,7 @@ from django.apps import AppConfig
 
 class GatewaysConfig(AppConfig):
     name = "gateways"
-    verbose_name = "Gateways"
+    verbose_name = "Settings"
 
     def ready(self) -> None:
         from gateways import visibility  # noqa: F401  # registers its rules

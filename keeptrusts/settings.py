@@ -15,7 +15,7 @@ from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured
 from environs import FileAwareEnv
 
-from keeptrusts import broker
+from keeptrusts import broker, unfold
 from keeptrusts.environment import embedded_secret
 from keeptrusts.schedule import BEAT_SCHEDULE
 
@@ -85,12 +85,12 @@ INSTALLED_APPS = [
     "keys.apps.KeysConfig",
     "access.apps.AccessConfig",
     "audit.apps.AuditConfig",
-    "unfold",
+    "unfold.apps.BasicAppConfig",
     "unfold.contrib.filters",
     "unfold.contrib.forms",
     "unfold.contrib.import_export",
     "import_export",
-    "django.contrib.admin",
+    "keeptrusts.apps.ConsoleConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.humanize",
@@ -192,6 +192,9 @@ AXES_RESET_ON_SUCCESS = True
 AXES_CLIENT_IP_CALLABLE = "access.actors.client_ip"
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
+
+UNFOLD = unfold.UNFOLD
+CSRF_FAILURE_VIEW = "keeptrusts.errors.csrf_failure"
 
 LANGUAGE_CODE = "en-gb"
 TIME_ZONE = "UTC"

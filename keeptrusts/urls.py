@@ -2,7 +2,14 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, path
+from django.views.generic import RedirectView
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
 ]
+
+handler400 = "keeptrusts.errors.bad_request"
+handler403 = "keeptrusts.errors.permission_denied"
+handler404 = "keeptrusts.errors.page_not_found"
+handler500 = "keeptrusts.errors.server_error"

@@ -5,7 +5,7 @@ from django.apps import AppConfig
 
 class KeysConfig(AppConfig):
     name = "keys"
-    verbose_name = "Gateway keys"
+    verbose_name = "Settings"
 
     def ready(self) -> None:
         from keys import visibility  # noqa: F401  # registers its rules

@@ -5,7 +5,7 @@ from django.apps import AppConfig
 
 class UsageConfig(AppConfig):
     name = "usage"
-    verbose_name = "Usage"
+    verbose_name = "Evidence"
 
     def ready(self) -> None:
         from usage import visibility  # noqa: F401  # registers its rules

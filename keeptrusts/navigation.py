@@ -1,0 +1,77 @@
+"""The sidebar and the tabs of "Settings": one list of screens, each shown only to who may see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from django.http import HttpRequest
+from django.urls import reverse
+
+if TYPE_CHECKING:
+    from access.models import Member
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """One entry. permission: what a member needs in order to see it; None = every member."""
+
+    title: str
+    icon: str
+    route: str
+    permission: str | None = None
+
+
+DASHBOARD = Screen("Dashboard", "dashboard", "admin:index")
+SETTINGS = (
+    Screen("Gateway Keys", "key", "admin:keys_gatewaykey_changelist", "keys.view_gatewaykey"),
+    Screen("Consumer Groups", "groups", "admin:keys_consumergroup_changelist", "keys.view_consumergroup"),
+    Screen("Gateways", "router", "admin:gateways_gateway_changelist", "gateways.view_gateway"),
+)
+EVIDENCE = (
+    Screen("Usage Events", "monitoring", "admin:usage_usageevent_changelist", "usage.view_usageevent"),
+    Screen("Audit Log", "verified_user", "admin:audit_auditentry_changelist", "audit.view_auditentry"),
+)
+TEAM = (
+    Screen("Members", "group", "admin:access_member_changelist", "access.view_member"),
+    Screen("Access Keys", "vpn_key", "admin:access_accesskey_changelist", "access.view_accesskey"),
+)
+
+
+def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
+    """Return the sidebar's groups."""
+    groups = [("Overview", (DASHBOARD,)), ("Settings", SETTINGS), ("Evidence", EVIDENCE), ("Team", TEAM)]
+    return [{"title": title, "items": [_item(screen) for screen in screens]} for title, screens in groups]
+
+
+def settings_tabs(request: HttpRequest) -> list[dict[str, Any]]:
+    """Return the tabs that the lists under "Settings" share."""
+    models = ["keys.gatewaykey", "keys.consumergroup", "gateways.gateway"]
+    return [{"models": models, "items": [_item(screen) for screen in SETTINGS]}]
+
+
+def _item(screen: Screen) -> dict[str, Any]:
+    return {
+        "title": screen.title,
+        "icon": screen.icon,
+        "link": reverse(screen.route),
+        "permission": _permission(screen),
+        # Said here for every item: unfold's own guess marks a second one where a link is a tab too.
+        "active": _active(screen),
+    }
+
+
+def _permission(screen: Screen) -> Callable[[HttpRequest], bool]:
+    def may_see(request: HttpRequest) -> bool:
+        return screen.permission is None or cast("Member", request.user).may(screen.permission)
+
+    return may_see
+
+
+def _active(screen: Screen) -> Callable[[HttpRequest], bool]:
+    def is_here(request: HttpRequest) -> bool:
+        link = reverse(screen.route)
+        return request.path == link if screen is DASHBOARD else request.path.startswith(link)
+
+    return is_here
