@@ -14,7 +14,7 @@ from audit import clock
 from audit.actions import AuditAction
 from audit.actor import Actor
 from audit.models import AuditEntry
-from audit.redaction import redact, redact_deep
+from audit.redaction import redact
 from audit.signals import entry_recorded
 
 type Facts = Mapping[str, Any]
@@ -70,7 +70,7 @@ def plain(value: Any) -> Any:
     """
     match value:
         case Mapping():
-            return {str(name): plain(item) for name, item in value.items()}
+            return {redact(str(name)): plain(item) for name, item in value.items()}
         case list() | tuple() | set() | frozenset():
             return [plain(item) for item in value]
         case datetime():
@@ -82,7 +82,7 @@ def plain(value: Any) -> Any:
         case None | bool() | int():
             return value
         case _:
-            return redact_deep(str(value).replace("\x00", ""))
+            return redact(str(value).replace("\x00", ""))
 
 
 def _text(text: str, length: int) -> str:

@@ -19,17 +19,6 @@ def redact(text: str) -> str:
     return SECRET.sub(r"\1…", text) if "kt_" in text else text
 
 
-def redact_deep[T](value: T) -> T:
-    """Return a copy of a JSON-like value with every string in it, names included, redacted."""
-    if isinstance(value, str):
-        return redact(value)  # type: ignore[return-value]  # a str for a str
-    if isinstance(value, dict):
-        return {redact_deep(name): redact_deep(item) for name, item in value.items()}  # type: ignore[return-value]
-    if isinstance(value, list | tuple):
-        return [redact_deep(item) for item in value]  # type: ignore[return-value]
-    return value
-
-
 class RedactingFormatter(logging.Formatter):
     """Formats a record, its arguments and its traceback with every secret cut down to its hint."""
 
