@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any, Final
 
 from access.access_keys import IssuedAccessKey, create_access_key
+from access.actors import member_actor
 from access.members import create_member
 from access.models import Member
 from access.rules import Role
@@ -27,6 +28,11 @@ def make_member(role: str = Role.ADMIN, *, username: str | None = None, **partic
     """Add a member who signs in with PASSWORD."""
     particulars = {"password": PASSWORD, **particulars}
     return create_member(actor=TESTS, username=username or f"{role}-{next(_numbers)}", role=role, **particulars)
+
+
+def actor_of(member: Member) -> Actor:
+    """Return the member as the actor of a verb."""
+    return member_actor(member, credential="tests")
 
 
 def make_group(slug: str | None = None, **particulars: Any) -> ConsumerGroup:

@@ -93,9 +93,9 @@ def series(
     sums: dict[datetime, Figures] = {}
     rows = UsageBucket.objects.filter(scope, start__gte=starts[0], start__lte=at).values("start").annotate(**SUMS)
     for row in rows:
-        start = _floor(row.pop("start"), step)
+        start = _floor(row["start"], step)
         so_far = sums.get(start, Figures())
-        sums[start] = Figures(**{name: value + getattr(so_far, name) for name, value in row.items()})
+        sums[start] = Figures(**{name: row[name] + getattr(so_far, name) for name in SUMS})
     return [Point(start, sums.get(start, Figures())) for start in starts]
 
 
