@@ -6,6 +6,9 @@ A host whose own clock is wrong decides like the others. On SQLite the database'
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 
 from django.db import DatabaseError, InterfaceError, connection, transaction
@@ -14,6 +17,7 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 REREAD_AFTER_SECONDS = 10.0
 
 _reading: tuple[float, datetime] | None = None
+_standing_at: ContextVar[datetime | None] = ContextVar("standing_at", default=None)
 
 
 def now() -> datetime:
@@ -22,9 +26,21 @@ def now() -> datetime:
     Errors: none. Where the database cannot be asked, the last reading goes on; before the first reading, the
     host's clock answers (nothing can be decided without the database anyway).
     """
+    if (moment := _standing_at.get()) is not None:
+        return moment
     if connection.vendor == "sqlite":
         return datetime.now(UTC)
     return _from_database()
+
+
+@contextmanager
+def standing_at(moment: datetime) -> Iterator[None]:
+    """Let the clock stand at `moment` for the caller's own thread: how the demo data gets a past."""
+    token = _standing_at.set(moment)
+    try:
+        yield
+    finally:
+        _standing_at.reset(token)
 
 
 def _from_database() -> datetime:

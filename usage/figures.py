@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import reduce
 from operator import add
-from typing import Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 from django.db.models import F, Q, Sum
@@ -91,7 +92,8 @@ def series(
     count = window // step
     starts = [last - step * back for back in range(count - 1, -1, -1)]
     sums: dict[datetime, Figures] = {}
-    rows = UsageBucket.objects.filter(scope, start__gte=starts[0], start__lte=at).values("start").annotate(**SUMS)
+    buckets = UsageBucket.objects.filter(scope, start__gte=starts[0], start__lte=at)
+    rows = cast("Iterable[dict[str, Any]]", buckets.values("start").annotate(**SUMS))
     for row in rows:
         start = _floor(row["start"], step)
         so_far = sums.get(start, Figures())
