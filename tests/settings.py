@@ -46,6 +46,7 @@ from keeptrusts.settings import DATABASES, EMBEDDED, STORAGES  # noqa: E402
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # Names without a hash, so that no page needs `collectstatic`.
+(FOLDER / "static").mkdir(exist_ok=True)
 STORAGES = {**STORAGES, "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
 
 if EMBEDDED:
