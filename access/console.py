@@ -7,7 +7,7 @@ these verbs refuse becomes an error of the form or, for Forbidden, a 403; both a
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 from weakref import WeakKeyDictionary
 
 from django import forms
@@ -57,6 +57,12 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
     save_on_top = False
     actions_selection_counter = True
     change_form_show_cancel_button = True
+    # unfold's own types of these allow nothing but the empty tuple.
+    actions_list: Any = ()
+    actions_row: Any = ()
+    actions_detail: Any = ()
+    add_fieldsets: Any = ()
+    fieldsets: ClassVar[Any] = None
 
     # --- the rule book ------------------------------------------------------------------------------------------------
 
