@@ -80,6 +80,13 @@ def figures(scope: Q, *, window: timedelta = DAY, at: datetime | None = None) ->
     return Figures(**UsageBucket.objects.filter(scope, start__gt=since - BUCKET_SPAN).aggregate(**SUMS))
 
 
+def requests_by_version(scope: Q, *, window: timedelta, at: datetime | None = None) -> dict[int, int]:
+    """Return how many requests each key version in `scope` served in the last `window`, right to within one bucket."""
+    since = (at or clock.now()) - window
+    rows = UsageBucket.objects.filter(scope, start__gt=since - BUCKET_SPAN, version__isnull=False)
+    return dict(rows.values_list("version").annotate(count=_sum("requests")))
+
+
 def series(
     scope: Q, *, window: timedelta = DAY, step: timedelta = timedelta(hours=1), at: datetime | None = None
 ) -> list[Point]:
