@@ -1,0 +1,164 @@
+"""Consumer groups in the console: who manages them, and the policy for their keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.db.models import Count, OuterRef, Prefetch, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.decorators import display
+from unfold.widgets import UnfoldAdminSelect2MultipleWidget, UnfoldAdminTextareaWidget
+
+from access.actors import request_actor
+from access.console import ConsoleAdmin
+from access.models import Member
+from access.moments import duration, moment
+from access.rules import Role
+from keys.groups import EDITABLE, create_group, edit_group
+from keys.models import ConsumerGroup, GatewayKey
+from keys.networks import clean_networks
+from keys.policy import longest_grace
+
+
+class NetworksField(forms.CharField):
+    """Networks, one a line, as the list of text that the models keep."""
+
+    widget = UnfoldAdminTextareaWidget
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> Any:
+        lines = value.splitlines() if isinstance(value, str) else value or []
+        try:
+            return clean_networks(line for line in lines if line.strip())
+        except ValidationError as error:
+            raise ValidationError(error.messages, code="invalid_network") from error
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return bool(list(initial or []) != self.to_python(data))
+        except ValidationError:
+            return True
+
+
+class GroupForm(forms.ModelForm[ConsumerGroup]):
+    allowed_networks = NetworksField(
+        required=False,
+        help_text="One network a line, such as 10.0.0.0/8 or 2001:db8::/32. None: the traffic may come from anywhere. "
+        "A key may narrow this further, never widen it.",
+    )
+    managers = forms.ModelMultipleChoiceField(
+        queryset=Member.objects.filter(role=Role.MANAGER),
+        required=False,
+        widget=UnfoldAdminSelect2MultipleWidget,
+        help_text="Only these Managers (and Admins) manage the group's keys. None named: every Manager does.",
+    )
+
+
+@admin.register(ConsumerGroup)
+class ConsumerGroupAdmin(ConsoleAdmin[ConsumerGroup]):
+    form = GroupForm
+    list_display = ("name", "slug_text", "live_keys", "managed_by", "policy", "created")
+    search_fields = ("name", "slug", "description")
+    search_help_text = "Name, slug or description"
+    ordering = ("name",)
+    prepopulated_fields = {"slug": ("name",)}
+    add_fieldsets = (
+        (None, {"fields": ("name", "slug", "description", "managers")}),
+        (
+            "How long keys live",
+            {
+                "description": "Existing keys keep the expiry that they have; the policy holds from their next "
+                "change on.",
+                "fields": ("default_lifetime_days", "max_lifetime_days", "expiry_required", "idle_days"),
+            },
+        ),
+        (
+            "Rotation and networks",
+            {
+                "description": "Networks hold at once, for every key of the group.",
+                "fields": ("max_grace_seconds", "allowed_networks"),
+            },
+        ),
+    )
+    fieldsets = (*add_fieldsets, ("What is in it", {"fields": ("key_link", "created")}))
+
+    def get_prepopulated_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return {} if obj is not None else self.prepopulated_fields
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        # Gateways name the slug in their configuration: it stays.
+        return ("slug", "key_link", "created") if obj is not None else ()
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ConsumerGroup]:
+        keys = GatewayKey.objects.usable().filter(consumer_group=OuterRef("pk")).order_by()
+        count = keys.values("consumer_group").annotate(count=Count("pk")).values("count")
+        managers = Prefetch("managers", Member.objects.order_by("username"))
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(live_key_count=Coalesce(Subquery(count), 0))
+            .prefetch_related(managers)
+        )
+
+    def verb_create(self, request: HttpRequest, form: forms.ModelForm[ConsumerGroup]) -> ConsumerGroup:
+        return create_group(actor=request_actor(request), **form.cleaned_data)
+
+    def verb_edit(
+        self, request: HttpRequest, form: forms.ModelForm[ConsumerGroup], obj: ConsumerGroup
+    ) -> ConsumerGroup:
+        changed = {field: form.cleaned_data[field] for field in form.changed_data if field in EDITABLE}
+        return edit_group(actor=request_actor(request), group_id=obj.pk, changed=changed)
+
+    @display(description="Slug", ordering="slug")
+    def slug_text(self, group: ConsumerGroup) -> SafeString:
+        return format_html('<code class="kt-mono">{}</code>', group.slug)
+
+    @display(description="Live keys", ordering="live_key_count")
+    def live_keys(self, group: Any) -> str:
+        return f"{group.live_key_count:,}"
+
+    @display(description="Managed by")
+    def managed_by(self, group: ConsumerGroup) -> str:
+        return ", ".join(member.username for member in group.managers.all()) or "every Manager"
+
+    @display(description="Policy")
+    def policy(self, group: ConsumerGroup) -> str:
+        return " · ".join(policy_words(group)) or "no limits"
+
+    @display(description="Gateway keys")
+    def key_link(self, group: Any) -> SafeString:
+        link = reverse(f"{self.admin_site.name}:keys_gatewaykey_changelist")
+        words = "1 live key" if group.live_key_count == 1 else f"{group.live_key_count:,} live keys"
+        return format_html('<a class="text-link" href="{}?consumer_group={}">{}</a>', link, group.pk, words)
+
+    @display(description="Created", ordering="created_at")
+    def created(self, group: ConsumerGroup) -> SafeString:
+        return moment(group.created_at)
+
+
+def policy_words(group: ConsumerGroup) -> list[str]:
+    """Return what a group's policy says, in a few words for each part that is set."""
+    words = []
+    if group.max_lifetime_days is not None:
+        words.append(f"at most {group.max_lifetime_days:,} days")
+    if group.default_lifetime_days is not None:
+        words.append(f"{group.default_lifetime_days:,} days by default")
+    if group.expiry_required and group.max_lifetime_days is None:
+        words.append("expiry mandatory")
+    if group.max_grace_seconds is not None:
+        words.append(f"grace up to {duration(longest_grace(group))}" if group.max_grace_seconds else "no grace")
+    if group.allowed_networks:
+        count = len(group.allowed_networks)
+        words.append("1 network" if count == 1 else f"{count} networks")
+    if group.idle_days is not None:
+        words.append(f"revoked after {group.idle_days:,} idle days")
+    return words

@@ -1,0 +1,197 @@
+"""Usage events in the console: what happened, one request a row. Nobody writes here."""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+from uuid import UUID
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
+from unfold.decorators import display
+from unfold.paginator import InfinitePaginator
+
+from access.console import ConsoleAdmin
+from access.list_filters import VisibleDropdownFilter
+from access.models import Member
+from access.moments import moment
+from access.tokens import HINT_LENGTH
+from audit.list_filters import DayRangeFilter
+from keys.models import GatewayKey, KeyVersion
+from usage.models import Outcome, UsageEvent
+
+# Why a request is denied, as gateways are told (design §8), and in words.
+REASONS: Final = {
+    "key_missing": "No key was given",
+    "key_malformed": "That is no key",
+    "key_unknown": "Unknown key",
+    "key_expired": "The key has expired",
+    "key_revoked": "The key is revoked",
+    "key_disabled": "The key is disabled",
+    "grace_over": "An old value, after its grace",
+    "group_mismatch": "Traffic of another group",
+    "gateway_not_allowed": "The gateway does not serve the key's group",
+    "network_not_allowed": "From a network that is not allowed",
+}
+STATUS_CLASSES: Final = {
+    "1": "1xx informational",
+    "2": "2xx success",
+    "3": "3xx redirect",
+    "4": "4xx client error",
+    "5": "5xx server error",
+    "errors": "Errors (4xx and 5xx)",
+    "none": "Not reported",
+}
+# So many keys a search by name looks at; beyond that, the name says too little.
+MOST_KEYS: Final = 200
+
+
+class ReasonFilter(DropdownFilter):
+    title = "reason"
+    parameter_name = "reason"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return list(REASONS.items())
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[UsageEvent]) -> QuerySet[UsageEvent]:
+        return queryset.filter(reason=self.value()) if self.value() else queryset
+
+
+class StatusClassFilter(DropdownFilter):
+    title = "status"
+    parameter_name = "status_class"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return list(STATUS_CLASSES.items())
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[UsageEvent]) -> QuerySet[UsageEvent]:
+        match self.value():
+            case None | "":
+                return queryset
+            case "none":
+                return queryset.filter(outcome=Outcome.SERVED, status__isnull=True)
+            case "errors":
+                return queryset.filter(status__gte=400)
+            case digit if digit in STATUS_CLASSES:
+                return queryset.filter(status__gte=int(digit) * 100, status__lt=int(digit) * 100 + 100)
+            case _:
+                return queryset.none()
+
+
+class GatewayFilter(VisibleDropdownFilter):
+    title = "gateway"
+    parameter_name = "gateway"
+    # A model of the house above, by way of our own relation to it (design §10).
+    related = UsageEvent._meta.get_field("gateway").related_model
+
+
+@admin.register(UsageEvent)
+class UsageEventAdmin(ConsoleAdmin[UsageEvent]):
+    list_display = ("time", "outcome_label", "key_text", "gateway", "request", "status_label", "latency")
+    list_display_links = ("time",)
+    list_filter = (
+        ("outcome", ChoicesDropdownFilter),
+        ReasonFilter,
+        GatewayFilter,
+        StatusClassFilter,
+        ("occurred_at", DayRangeFilter),
+    )
+    list_select_related = ("key", "version", "gateway", "consumer_group")
+    search_fields = ("decision_id",)
+    search_help_text = "Decision id, name or id of a key, or a hint such as kt_gk_a1b2"
+    ordering = ("-occurred_at", "-id")
+    paginator = InfinitePaginator
+    list_per_page = 50
+    fieldsets = (
+        (None, {"fields": ("time", "outcome_label", "reason_words", "gateway", "decision_id", "event_id")}),
+        ("Key", {"fields": ("key", "version_text", "group_text")}),
+        ("Request", {"fields": ("request", "client_ip", "status_label", "latency")}),
+        ("Model", {"fields": ("provider", "model", "operation", "input_tokens", "output_tokens", "cost")}),
+        ("Record", {"fields": ("received",)}),
+    )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return [field for _, options in self.fieldsets for field in options["fields"]]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Find by what identifies a request or a key: exact where it is an id, by part where it is a name."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        # A whole value, pasted, finds its key by the part that may be shown.
+        if term.startswith("kt_"):
+            versions = KeyVersion.objects.filter(hint__startswith=term[:HINT_LENGTH]).values("pk")[:MOST_KEYS]
+            return queryset.filter(version__in=list(versions.values_list("pk", flat=True))), False
+        keys = cast("Member", request.user).visible(GatewayKey.objects.all())
+        named = Q(name__icontains=term)
+        if (key_id := _uuid(term)) is not None:
+            named |= Q(pk=key_id)
+        found = list(keys.filter(named).values_list("pk", flat=True)[:MOST_KEYS])
+        return queryset.filter(Q(key__in=found) | Q(decision_id=term)), False
+
+    @display(description="Time", ordering="occurred_at")
+    def time(self, event: UsageEvent) -> SafeString:
+        return moment(event.occurred_at)
+
+    @display(description="Outcome", label={Outcome.SERVED.value: "success", Outcome.DENIED.value: "danger"})
+    def outcome_label(self, event: UsageEvent) -> tuple[str, str]:
+        return event.outcome, Outcome(event.outcome).label
+
+    @display(description="Reason")
+    def reason_words(self, event: UsageEvent) -> str:
+        return f"{REASONS.get(event.reason, event.reason)} ({event.reason})" if event.reason else "—"
+
+    @display(description="Gateway key")
+    def key_text(self, event: UsageEvent) -> SafeString:
+        if event.key is None:
+            return format_html('<span class="kt-quiet">{}</span>', REASONS.get(event.reason, event.reason))
+        link = reverse(f"{self.admin_site.name}:keys_gatewaykey_change", args=[event.key.pk])
+        hint = event.version.hint if event.version else ""
+        return format_html(
+            '<a class="text-link" href="{}">{}</a> <code class="kt-mono kt-quiet">{}</code>', link, event.key.name, hint
+        )
+
+    @display(description="Version")
+    def version_text(self, event: UsageEvent) -> SafeString | str:
+        if event.version is None:
+            return "—"
+        return format_html('{} <code class="kt-mono">{}</code>', event.version.number, event.version.hint)
+
+    @display(description="Group at the time")
+    def group_text(self, event: UsageEvent) -> str:
+        return event.consumer_group.name if event.consumer_group else "none (every group)"
+
+    @display(description="Request")
+    def request(self, event: UsageEvent) -> SafeString | str:
+        if event.outcome == Outcome.DENIED:
+            return REASONS.get(event.reason, event.reason)
+        words = f"{event.method} {event.path}".strip()
+        return format_html('<code class="kt-mono kt-clip" title="{}">{}</code>', words, words) if words else "—"
+
+    @display(description="Status", ordering="status")
+    def status_label(self, event: UsageEvent) -> SafeString:
+        if event.status is None:
+            return format_html('<span class="kt-quiet">{}</span>', "not reported")
+        tone = "kt-bad" if event.status >= 400 else "kt-good"
+        return format_html('<span class="kt-number {}">{}</span>', tone, str(event.status))
+
+    @display(description="Latency", ordering="latency_ms")
+    def latency(self, event: UsageEvent) -> str:
+        return "—" if event.latency_ms is None else f"{event.latency_ms:,} ms"
+
+    @display(description="Received")
+    def received(self, event: UsageEvent) -> SafeString:
+        return moment(event.received_at)
+
+
+def _uuid(term: str) -> UUID | None:
+    try:
+        return UUID(term)
+    except ValueError:
+        return None
