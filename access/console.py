@@ -11,16 +11,21 @@ from typing import Any, ClassVar, cast
 from weakref import WeakKeyDictionary
 
 from django import forms
+from django.contrib import messages
 from django.contrib.admin.options import IS_POPUP_VAR
-from django.core.exceptions import ImproperlyConfigured, PermissionDenied, ValidationError
+from django.contrib.admin.utils import quote
+from django.core.exceptions import BadRequest, ImproperlyConfigured, PermissionDenied, ValidationError
 from django.db import models
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
 from unfold.admin import ModelAdmin
 from unfold.dataclasses import UnfoldAction
 from unfold.views import ChangeList
 
 from access.actors import request_actor
 from access.models import Member
+from access.once import AlreadyDone
 from access.refusals import Conflict, Forbidden, record_refusal
 from access.reveal import Secret, reveal_page
 
@@ -28,6 +33,16 @@ from access.reveal import Secret, reveal_page
 _secrets: WeakKeyDictionary[HttpRequest, Secret] = WeakKeyDictionary()
 # What a verb said no with, while the form is shown again with it.
 _refused: WeakKeyDictionary[HttpRequest, ValidationError] = WeakKeyDictionary()
+
+
+class NullsLast(models.F):
+    """A column to sort by, in which what has no value comes last in both directions."""
+
+    def asc(self, **kwargs: Any) -> models.expressions.OrderBy:
+        return super().asc(nulls_last=True)
+
+    def desc(self, **kwargs: Any) -> models.expressions.OrderBy:
+        return super().desc(nulls_last=True)
 
 
 class ConsoleChangeList(ChangeList):
@@ -63,6 +78,9 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
     actions_detail: Any = ()
     add_fieldsets: Any = ()
     fieldsets: ClassVar[Any] = None
+    change_form_before_template: Any = None
+    change_form_outer_before_template: Any = None
+    change_form_outer_after_template: Any = None
 
     # --- the rule book ------------------------------------------------------------------------------------------------
 
@@ -110,6 +128,13 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
         """
         return {}
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        try:
+            return super().changelist_view(request, extra_context)
+        except ValidationError as error:
+            # A ticked row whose id is none; Django would answer 500.
+            raise BadRequest("not the id of a row") from error
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return ConsoleChangeList
 
@@ -145,7 +170,10 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
     ) -> HttpResponse:
         """Show the form or carry it out; what the verb refuses is shown in the form, nothing half done."""
         if request.method == "POST":
-            self._require_write(request, object_id)
+            try:
+                self.require_write(request, object_id)
+            except Conflict as conflict:
+                return self._back_to_object(request, conflict)
         extra_context = {
             "show_save_and_add_another": False,
             "show_save_and_continue": False,
@@ -155,8 +183,13 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
         }
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
+        except AlreadyDone as done:
+            return self._already_done(request, done)
         except Conflict as conflict:
-            # Django's transaction around the form has unwound by now; this one is the record's own.
+            # Django's transaction around the form has unwound by now; the refusal is recorded in one of its own.
+            obj = self.get_object(request, object_id) if object_id is not None else None
+            if object_id is not None and not self.has_change_permission(request, obj):
+                return self._back_to_object(request, conflict)
             record_refusal(request_actor(request), conflict)
             _refused[request] = ValidationError(conflict.detail, code=conflict.code)
         except ValidationError as error:
@@ -201,8 +234,11 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
             return reveal_page(request, self.admin_site, secret, opts=self.opts)
         return super().response_add(request, obj, post_url_continue)
 
-    def _require_write(self, request: HttpRequest, object_id: str | None) -> None:
-        """Raise what the middleware records, where Django would only refuse."""
+    def require_write(self, request: HttpRequest, object_id: str | None) -> None:
+        """Return if the form may be carried out; else raise what is recorded, where Django would only refuse.
+
+        Errors: Forbidden, which ends the request; Conflict, which goes back to the object and says why.
+        """
         if IS_POPUP_VAR in request.POST or IS_POPUP_VAR in request.GET:
             raise PermissionDenied
         if object_id is None:
@@ -212,6 +248,26 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
         obj = self.get_object(request, object_id)
         if obj is not None and not self.allows(request, "change", cast(M, obj)):
             raise Forbidden(self.permission("change"), obj)
+
+    def _back_to_object(self, request: HttpRequest, conflict: Conflict) -> HttpResponse:
+        record_refusal(request_actor(request), conflict)
+        messages.error(request, conflict.detail)
+        return HttpResponseRedirect(request.get_full_path())
+
+    def _already_done(self, request: HttpRequest, done: AlreadyDone) -> HttpResponse:
+        """Say that the form was carried out before, with the way to what it made; the secret is not shown again."""
+        obj = self.get_object(request, str(done.note.get("id", "")))
+        page = f"{self.admin_site.name}:{self.action_name('change')}"
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "This was done already",
+            "opts": self.opts,
+            "obj": obj,
+            "url": reverse(page, args=[quote(obj.pk)]) if obj is not None else "",
+        }
+        response = TemplateResponse(request, "console/already_done.html", context, status=409)
+        response["Cache-Control"] = "no-store"
+        return response
 
     def _get_obj_does_not_exist_redirect(self, request: HttpRequest, opts: Any, object_id: str) -> HttpResponse:
         """What a member may not see is answered as if it did not exist."""

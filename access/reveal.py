@@ -47,4 +47,6 @@ def reveal_in_dialog(request: HttpRequest, secret: Secret) -> HttpResponse:
 
 def _never_stored(response: HttpResponse) -> HttpResponse:
     response["Cache-Control"] = "no-store"
+    # An encoding of its own keeps GZipMiddleware from squeezing a secret next to what a caller chose (BREACH).
+    response["Content-Encoding"] = "identity"
     return response

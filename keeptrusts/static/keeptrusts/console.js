@@ -120,3 +120,25 @@ window.addEventListener("pageshow", () => {
         delete form.dataset.sent;
     }
 });
+
+/* A field that is asked for only when another one has a certain value: data-shown-when="name=value". */
+function showOrHide(root) {
+    for (const field of root.querySelectorAll("[data-shown-when]")) {
+        const [name, value] = field.dataset.shownWhen.split("=");
+        const control = field.form?.elements.namedItem(name);
+        const place = field.closest(".form-field");
+        if (control && place) {
+            place.hidden = control.value !== value;
+        }
+    }
+}
+document.addEventListener("change", (event) => event.target.form && showOrHide(event.target.form));
+document.addEventListener("htmx:afterSettle", () => showOrHide(document));
+document.addEventListener("DOMContentLoaded", () => showOrHide(document));
+
+/* A whole key value typed into a search box would go into addresses and logs: only its hint is sent. */
+document.addEventListener("submit", (event) => {
+    for (const field of event.target.querySelectorAll("input[name=q]")) {
+        field.value = field.value.replace(/(kt_(?:gk|gt|ak)_[a-z0-9]{4})[a-z0-9]{28}/g, "$1");
+    }
+}, true);

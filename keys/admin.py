@@ -1,0 +1,272 @@
+"""The screens of gateway keys: the list, the form that creates one, and the page of one key."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Final, cast
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.utils import quote
+from django.db.models import Case, IntegerField, QuerySet, Value, When
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+
+from access.actors import request_actor
+from access.console import ConsoleAdmin, NullsLast
+from access.dialogs import dialog_action, reload_page
+from access.models import Member
+from access.moments import moment
+from access.once import AlreadyDone, once
+from access.refusals import Conflict
+from access.reveal import Secret, reveal_in_dialog
+from audit import clock
+from audit.models import AuditEntry
+from keys import group_admin, lifecycle  # noqa: F401  # the groups' screen registers itself
+from keys.admin_bulk import export_selected, revoke_selected
+from keys.admin_dialogs import DisableForm, EnableForm, EndGraceForm, RevokeForm, RotateForm
+from keys.admin_filters import AttentionFilter, ExpiringFilter, GroupFilter, StatusFilter
+from keys.admin_forms import CreateKeyForm, EditKeyForm, KeyForm
+from keys.issuing import IssuedKey
+from keys.key_search import search
+from keys.models import GatewayKey
+from keys.offers import possible_verbs, why_not
+from keys.status import KeyStatus, in_status
+from keys.visibility import manages_all
+
+STATUS_LABELS: Final = {
+    KeyStatus.ACTIVE.value: "success",
+    KeyStatus.ROTATING.value: "info",
+    KeyStatus.DISABLED.value: "warning",
+    KeyStatus.EXPIRED.value: "default",
+    KeyStatus.REVOKED.value: "danger",
+}
+FIELDS: Final = ("name", "consumer_group", "expiry", "expires_on", "description", "allowed_networks")
+VERSIONS_SHOWN: Final = 20
+ENTRIES_SHOWN: Final = 10
+
+
+@admin.register(GatewayKey)
+class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
+    list_display = ("name", "status_label", "group", "hint_label", "created", "expires", "last_used", "requests_24h")
+    list_filter = (StatusFilter, GroupFilter, ExpiringFilter, AttentionFilter)
+    list_select_related = ("consumer_group", "metrics")
+    search_fields = ("name", "description", "hint", "id")
+    search_help_text = "Name, description, hint or id"
+    ordering = ("-created_at", "id")
+    show_add_link = False
+    actions = (revoke_selected, export_selected)
+    actions_list = ("create",)
+    actions_row = ("edit", "rotate", "end_grace", "disable", "enable", "revoke")
+    actions_detail = ("rotate", "end_grace", "disable", "enable", "revoke")
+    conditional_fields = {"expires_on": "expiry == 'custom'"}
+    change_form_before_template = "keys/form_token.html"
+    change_form_outer_before_template = "keys/key_overview.html"
+    change_form_outer_after_template = "keys/key_entries.html"
+
+    # --- the list -----------------------------------------------------------------------------------------------------
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[GatewayKey]:
+        now = clock.now()
+        ranks = [When(in_status(status, now), then=Value(rank)) for rank, status in enumerate(KeyStatus)]
+        return super().get_queryset(request).annotate(status_rank=Case(*ranks, output_field=IntegerField()))
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        return search(queryset, search_term), False
+
+    @display(description="Status", ordering="status_rank", label=STATUS_LABELS)
+    def status_label(self, key: GatewayKey) -> tuple[str, str]:
+        status = key.status_at(clock.now())
+        return status.value, status.label
+
+    @display(description="Consumer group", ordering=NullsLast("consumer_group__name"))
+    def group(self, key: GatewayKey) -> str | SafeString:
+        return (
+            str(key.consumer_group) if key.consumer_group else format_html('<span class="kt-quiet">All groups</span>')
+        )
+
+    @display(description="Hint", ordering="hint")
+    def hint_label(self, key: GatewayKey) -> SafeString:
+        return format_html('<span class="kt-mono">{}</span>', key.hint)
+
+    @display(description="Created", ordering="created_at")
+    def created(self, key: GatewayKey) -> SafeString:
+        return moment(key.created_at)
+
+    @display(description="Expires", ordering=NullsLast("expires_at"))
+    def expires(self, key: GatewayKey) -> SafeString:
+        return moment(key.expires_at, absent="Never")
+
+    @display(description="Last used", ordering=NullsLast("metrics__last_used_at"))
+    def last_used(self, key: GatewayKey) -> SafeString:
+        # `metrics` is a model of the usage house, reached by its name (design §10); a key without counts has none.
+        return moment(getattr(getattr(key, "metrics", None), "last_used_at", None), absent="Never")
+
+    @display(description="Requests 24 h", ordering=NullsLast("metrics__requests_24h"))
+    def requests_24h(self, key: GatewayKey) -> SafeString:
+        count: int = getattr(getattr(key, "metrics", None), "requests_24h", 0)
+        return format_html('<span class="kt-number">{}</span>', f"{count:,}")
+
+    # --- what each row offers -----------------------------------------------------------------------------------------
+
+    def offered_actions(self, request: HttpRequest, rows: Sequence[GatewayKey]) -> dict[Any, Collection[str]]:
+        managed = manages_all(cast(Member, request.user), {key.consumer_group_id for key in rows})
+        now = clock.now()
+        return {key.pk: possible_verbs(key, now) if managed[key.consumer_group_id] else () for key in rows}
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """The rule book, and the state: a key that is expired or revoked is only read."""
+        return super().has_change_permission(request, obj) and (obj is None or not why_not("edit", obj, clock.now()))
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        return self.allows(request, "revoke")
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        return self.allows(request, "export")
+
+    def require_write(self, request: HttpRequest, object_id: str | None) -> None:
+        super().require_write(request, object_id)
+        key = self.get_object(request, object_id) if object_id is not None else None
+        if key is not None and (reason := why_not("edit", key, clock.now())):
+            status = key.status_at(clock.now())
+            raise Conflict(f"key_{status}", reason, permission="keys.change_gatewaykey", obj=key)
+
+    # --- creating and editing -----------------------------------------------------------------------------------------
+
+    @action(permissions=["add"], description="Create Gateway Key", icon="add", variant=ActionVariant.PRIMARY)
+    def create(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponseRedirect(reverse("admin:keys_gatewaykey_add"))
+
+    @action(description="Edit", icon="edit")
+    def edit(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return HttpResponseRedirect(page_of(object_id))
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        if obj is None:
+            return ((None, {"fields": FIELDS}),)
+        return (("Edit", {"fields": FIELDS}),) if self.has_change_permission(request, obj) else ()
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        if obj is None or self.has_change_permission(request, obj):
+            base: type[KeyForm] = CreateKeyForm if obj is None else EditKeyForm
+            kwargs["form"] = type(base.__name__, (base,), {"member": request.user})
+        return super().get_form(request, obj, change=change, **kwargs)
+
+    def verb_create(self, request: HttpRequest, form: forms.ModelForm[GatewayKey]) -> GatewayKey:
+        given = form.cleaned_data
+        token = given["form_token"]
+        with once(member=cast(Member, request.user), path=request.path, token=token) as note:
+            issued = lifecycle.create(
+                actor=request_actor(request),
+                name=given["name"],
+                consumer_group=given["consumer_group"],
+                expires_at=given["expires_at"],
+                description=given["description"],
+                allowed_networks=given["allowed_networks"],
+            )
+            note["id"] = str(issued.key.pk)
+        self.show_once(request, secret_of(issued, f"Gateway key {issued.key} created"))
+        return issued.key
+
+    def verb_edit(self, request: HttpRequest, form: forms.ModelForm[GatewayKey], obj: GatewayKey) -> GatewayKey:
+        changed = cast(EditKeyForm, form).changed()
+        return lifecycle.edit(actor=request_actor(request), key_id=obj.pk, changed=changed)
+
+    # --- changes of state ---------------------------------------------------------------------------------------------
+
+    @dialog_action(RotateForm, title="Rotate", submit="Rotate", icon="autorenew")
+    def rotate(self, request: HttpRequest, form: RotateForm) -> HttpResponse:
+        token = form.cleaned_data["form_token"]
+        try:
+            with once(member=cast(Member, request.user), path=request.path, token=token):
+                issued = lifecycle.rotate(
+                    actor=request_actor(request),
+                    key_id=form.obj.pk,
+                    grace=form.chosen_grace,
+                    renew_expiry=form.cleaned_data.get("renew_expiry", True),
+                )
+        except AlreadyDone as done:
+            raise Conflict("already_processed", "This was carried out already. A value is not shown twice.") from done
+        return reveal_in_dialog(request, secret_of(issued, f"Gateway key {issued.key} rotated"))
+
+    @dialog_action(EndGraceForm, title="End grace", submit="End grace now", icon="timer_off")
+    def end_grace(self, request: HttpRequest, form: EndGraceForm) -> HttpResponse:
+        key = lifecycle.end_grace(actor=request_actor(request), key_id=form.obj.pk)
+        return reload_page(request, f"The older values of {key} are refused from now on.")
+
+    @dialog_action(DisableForm, title="Disable", submit="Disable", icon="pause_circle")
+    def disable(self, request: HttpRequest, form: DisableForm) -> HttpResponse:
+        key = lifecycle.disable(actor=request_actor(request), key_id=form.obj.pk)
+        return reload_page(request, f"{key} is disabled.")
+
+    @dialog_action(EnableForm, title="Enable", submit="Enable", icon="play_circle")
+    def enable(self, request: HttpRequest, form: EnableForm) -> HttpResponse:
+        key = lifecycle.enable(actor=request_actor(request), key_id=form.obj.pk)
+        return reload_page(request, f"{key} is enabled.")
+
+    @dialog_action(RevokeForm, title="Revoke", submit="Revoke for good", icon="block")
+    def revoke(self, request: HttpRequest, form: RevokeForm) -> HttpResponse:
+        key = lifecycle.revoke(
+            actor=request_actor(request), key_id=form.obj.pk, reason=form.cleaned_data.get("reason", "")
+        )
+        return reload_page(request, f"{key} is revoked.")
+
+    # --- the page of one key ------------------------------------------------------------------------------------------
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: Any,
+        add: Any = False,
+        change: Any = False,
+        form_url: Any = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        if add:
+            context["title"] = "Create Gateway Key"
+        elif obj is not None:
+            context.update(self._overview(request, obj))
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    def _overview(self, request: HttpRequest, key: GatewayKey) -> dict[str, Any]:
+        now = clock.now()
+        versions = list(key.versions.select_related("metrics")[: VERSIONS_SHOWN + 1])
+        member = cast(Member, request.user)
+        entries = AuditEntry.objects.filter(object_type="gateway_key", object_id=str(key.pk)).order_by("-id")
+        status = key.status_at(now)
+        return {
+            "title": key.name,
+            "key": key,
+            "status": status,
+            "status_variant": STATUS_LABELS[status.value],
+            "versions": [(version, version.state_at(now)) for version in versions[:VERSIONS_SHOWN]],
+            "more_versions": len(versions) > VERSIONS_SHOWN,
+            "entries": member.visible(entries)[:ENTRIES_SHOWN],
+            "why_read_only": why_not("edit", key, now) if member.may("keys.change_gatewaykey", key) else "",
+        }
+
+
+def page_of(key_id: object) -> str:
+    """Return the address of a key's page."""
+    return reverse("admin:keys_gatewaykey_change", args=[quote(str(key_id))])
+
+
+def secret_of(issued: IssuedKey, title: str) -> Secret:
+    """Return the value just made as what the console shows once."""
+    key, version = issued.key, issued.version
+    old = key.versions.filter(number=version.number - 1).first()
+    accepted = old is not None and old.valid_until is not None and old.valid_until > clock.now()
+    return Secret(
+        title=title,
+        name=f"The value of {key}, version {version.number}",
+        value=issued.value,
+        usage="keys/secret_usage.html",
+        done_url=page_of(key.pk),
+        context={"key": key, "old": old, "old_is_accepted": accepted},
+    )

@@ -1,0 +1,152 @@
+"""The dialogs that stand before every change of a key's state."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, ClassVar, Final, cast
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest
+from unfold.widgets import (
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldBooleanWidget,
+)
+
+from access.dialogs import DialogForm
+from access.moments import duration
+from access.once import TokenField
+from audit import clock
+from keys import policy
+from keys.models import GatewayKey
+from keys.offers import PERMISSIONS, why_not
+
+CUSTOM: Final = "custom"
+GRACES: Final = (timedelta(0), timedelta(hours=1), timedelta(hours=24), timedelta(days=7))
+
+
+class KeyDialog(DialogForm):
+    """A dialog about one key. verb: one of keys.offers.VERBS."""
+
+    model = GatewayKey
+    verb: ClassVar[str]
+    obj: GatewayKey
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.permission = PERMISSIONS[cls.verb]
+
+    @property
+    def conflict(self) -> str:
+        return why_not(self.verb, self.obj, clock.now())
+
+
+class RotateForm(KeyDialog):
+    verb = "rotate"
+    description = "Makes a new value, which you are shown once. The old value stays accepted for as long as you say."
+
+    form_token = TokenField()
+    grace = forms.ChoiceField(label="The old value stays accepted", widget=UnfoldAdminSelectWidget)
+    custom_minutes = forms.IntegerField(
+        label="Minutes",
+        required=False,
+        min_value=0,
+        widget=UnfoldAdminIntegerFieldWidget(attrs={"data-shown-when": "grace=custom"}),
+    )
+    renew_expiry = forms.BooleanField(
+        label="Renew the expiry", required=False, initial=True, widget=UnfoldBooleanWidget
+    )
+
+    def __init__(self, request: HttpRequest, object_id: int | str | None = None, *args: Any, **kwargs: Any) -> None:
+        super().__init__(request, object_id, *args, **kwargs)
+        group = self.obj.consumer_group
+        longest = policy.longest_grace(group)
+        default = policy.chosen_grace(None, group)
+        offered = sorted({grace for grace in (*GRACES, default) if grace <= longest})
+        choices = [(str(_seconds(span)), _said(span)) for span in offered]
+        if longest > timedelta(0):
+            choices.append((CUSTOM, "For another time …"))
+        grace = cast(forms.ChoiceField, self.fields["grace"])
+        grace.choices = choices
+        grace.initial = str(_seconds(default))
+        if group is not None and group.max_grace_seconds is not None:
+            grace.help_text = f"The policy of {group.name} allows at most {_span(longest)}."
+        self.fields["custom_minutes"].help_text = f"At most {longest // timedelta(minutes=1):,}."
+        if self.obj.lifetime is None:
+            del self.fields["renew_expiry"]
+        else:
+            renewed = policy.renewed_expiry(self.obj.lifetime, group, clock.now())
+            self.fields["renew_expiry"].help_text = f"To {renewed:%Y-%m-%d %H:%M} UTC, the key's lifetime from now."
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if cleaned.get("grace") == CUSTOM and cleaned.get("custom_minutes") is None and "custom_minutes" in cleaned:
+            self.add_error("custom_minutes", "Say how many minutes.")
+        if not self.errors:
+            try:
+                policy.chosen_grace(self.chosen_grace, self.obj.consumer_group)
+            except ValidationError as error:
+                self.add_error(
+                    "custom_minutes" if cleaned["grace"] == CUSTOM else "grace", ValidationError(error.messages)
+                )
+        return cleaned
+
+    @property
+    def chosen_grace(self) -> timedelta:
+        chosen = self.cleaned_data["grace"]
+        if chosen == CUSTOM:
+            return timedelta(minutes=self.cleaned_data["custom_minutes"])
+        return timedelta(seconds=int(chosen))
+
+
+class EndGraceForm(KeyDialog):
+    verb = "end_grace"
+    description = "Every older value of this key is refused from now on. Whoever still uses one is locked out at once."
+    destructive = True
+    form_before_template = "keys/grace_still_used.html"
+
+    def get_before_template_context(self, request: HttpRequest, object_id: int | str | None = None) -> dict[str, Any]:
+        return {"versions": self.obj.versions.filter(valid_until__gt=clock.now()).select_related("metrics")}
+
+
+class DisableForm(KeyDialog):
+    verb = "disable"
+    description = "The key is refused from now on, until it is enabled again. Its expiry and grace run on meanwhile."
+    destructive = True
+
+
+class EnableForm(KeyDialog):
+    verb = "enable"
+    description = "The key is accepted again, with the value that its application has."
+
+
+class RevokeForm(KeyDialog):
+    verb = "revoke"
+    description = "Every value of this key is refused for good. This cannot be undone: the way back is a new key."
+    destructive = True
+    form_before_template = "keys/revoke_last_use.html"
+
+    reason = forms.CharField(
+        label="Reason",
+        required=False,
+        max_length=500,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2, "placeholder": "Kept with the key and in the audit log"}),
+    )
+
+    def get_before_template_context(self, request: HttpRequest, object_id: int | str | None = None) -> dict[str, Any]:
+        return {"key": self.obj}
+
+
+def _seconds(span: timedelta) -> int:
+    return int(span.total_seconds())
+
+
+def _span(span: timedelta) -> str:
+    # 24 hours are called that, not "1 day": it is what people say of a grace period.
+    return "24 hours" if span == timedelta(hours=24) else duration(span)
+
+
+def _said(span: timedelta) -> str:
+    return f"For {_span(span)}" if span else "Not at all: refused at once"
