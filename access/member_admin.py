@@ -187,14 +187,14 @@ class MemberAdmin(ConsoleAdmin[Member]):
         if member.pk is None:
             return "—"
         link = reverse(f"{self.admin_site.name}:{AccessKey._meta.app_label}_accesskey_changelist")
-        return format_html('<a class="text-link" href="{}?owner={}">{} active</a>', link, member.pk, self.live(member))
+        return format_html('<a class="kt-link" href="{}?owner={}">{} active</a>', link, member.pk, self.live(member))
 
     @display(description="Audit log")
     def audit_trail(self, member: Member) -> SafeString | str:
         if member.pk is None:
             return "—"
         link = reverse(f"{self.admin_site.name}:audit_auditentry_changelist")
-        return format_html('<a class="text-link" href="{}?q={}">What {} did</a>', link, member.username, member)
+        return format_html('<a class="kt-link" href="{}?q={}">What {} did</a>', link, member.username, member)
 
     @staticmethod
     def live(member: Any) -> int:

@@ -187,7 +187,7 @@ class AuditEntryAdmin(ModelAdmin):
             return words
         if screen and entry.object_id:
             link = reverse(f"{self.admin_site.name}:{screen}", args=[entry.object_id])
-            return format_html('{} <a class="text-link" href="{}">{}</a>', words, link, label)
+            return format_html('{} <a class="kt-link" href="{}">{}</a>', words, link, label)
         return format_html("{} <strong>{}</strong>", words, label)
 
     @display(description="Who", ordering="actor_label")

@@ -138,7 +138,7 @@ class ConsumerGroupAdmin(ConsoleAdmin[ConsumerGroup]):
     def key_link(self, group: Any) -> SafeString:
         link = reverse(f"{self.admin_site.name}:keys_gatewaykey_changelist")
         words = "1 live key" if group.live_key_count == 1 else f"{group.live_key_count:,} live keys"
-        return format_html('<a class="text-link" href="{}?consumer_group={}">{}</a>', link, group.pk, words)
+        return format_html('<a class="kt-link" href="{}?consumer_group={}">{}</a>', link, group.pk, words)
 
     @display(description="Created", ordering="created_at")
     def created(self, group: ConsumerGroup) -> SafeString:

@@ -154,7 +154,7 @@ class UsageEventAdmin(ConsoleAdmin[UsageEvent]):
         link = reverse(f"{self.admin_site.name}:keys_gatewaykey_change", args=[event.key.pk])
         hint = event.version.hint if event.version else ""
         return format_html(
-            '<a class="text-link" href="{}">{}</a> <code class="kt-mono kt-quiet">{}</code>', link, event.key.name, hint
+            '<a class="kt-link" href="{}">{}</a> <code class="kt-mono kt-quiet">{}</code>', link, event.key.name, hint
         )
 
     @display(description="Version")
