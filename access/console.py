@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from django import forms
 from django.contrib import messages
+from django.contrib.admin import ShowFacets
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import quote
 from django.core.exceptions import BadRequest, ImproperlyConfigured, PermissionDenied, ValidationError
@@ -54,6 +55,9 @@ class ConsoleChangeList(ChangeList):
         super().get_results(request)
         admin = cast("ConsoleAdmin[Any]", self.model_admin)
         self.result_list = list(self.result_list)
+        if not (self.query or self.has_active_filters):
+            # Nothing is left out, so the page need not offer to show it (the count was not made a second time).
+            self.full_result_count = self.result_count
         self.offered_paths = {
             pk: frozenset(f"{admin.admin_site.name}:{admin.action_name(name)}" for name in names)
             for pk, names in admin.offered_actions(request, self.result_list).items()
@@ -66,6 +70,8 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
     list_per_page = 25
     list_max_show_all = 25
     show_full_result_count = False
+    # Counts beside every filter would be a query each.
+    show_facets = ShowFacets.NEVER
     list_filter_submit = True
     list_filter_sheet = True
     save_as = False

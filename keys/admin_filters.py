@@ -23,7 +23,7 @@ class StatusFilter(CheckboxFilter):
     parameter_name = "status"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(status.value, status.label) for status in KeyStatus]
+        return [(status.value, status.label) for status in reversed(KeyStatus)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         chosen = [KeyStatus(value) for value in self.value() or [] if value in KeyStatus.values]
@@ -39,7 +39,7 @@ class GroupFilter(VisibleDropdownFilter):
 class AttentionFilter(CheckboxFilter):
     """What somebody who tidies up looks for. Several at once narrow further."""
 
-    title = "attention"
+    title = "what needs attention"
     parameter_name = "attention"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -73,12 +73,12 @@ class DaysForm(forms.Form):
             required=False,
             min_value=1,
             max_value=MOST_DAYS,
-            widget=UnfoldAdminIntegerFieldWidget(attrs={"placeholder": "Days, for example 14"}),
+            widget=UnfoldAdminIntegerFieldWidget(attrs={"placeholder": "Within days, for example 14"}),
         )
 
 
 class ExpiringFilter(TextFilter):
-    title = "expiring within … days"
+    title = "days until expiry"
     parameter_name = "expiring_within"
     form_class: Any = DaysForm
 
