@@ -51,7 +51,8 @@ def collect_static(say: Say) -> None:
     if stamp.exists() and stamp.read_text() == sources:
         return
     say("Collecting static files…")
-    call_command("collectstatic", interactive=False, verbosity=0)
+    # Cleared, because collectstatic itself goes by whole seconds and takes an older file for the same one.
+    call_command("collectstatic", interactive=False, clear=True, verbosity=0)
     stamp.write_text(sources)
 
 

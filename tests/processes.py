@@ -76,6 +76,14 @@ class Watched:
         self._reader.join(5)
         return status
 
+    def close(self) -> None:
+        """Let go of the output, of a program that has ended."""
+        # Whoever still holds the other end of the pipe would make close() wait for the reader without end.
+        self._reader.join(10)
+        assert not self._reader.is_alive(), f"something that it started is still there:\n{self.output}"
+        assert self.process.stdout
+        self.process.stdout.close()
+
     def _read(self) -> None:
         assert self.process.stdout
         self.lines.extend(iter(self.process.stdout.readline, ""))
@@ -96,13 +104,14 @@ def running(command: Sequence[str], environment: Mapping[str, str], folder: Path
         process_group=0,
         preexec_fn=lambda: die_with_parent(parent),
     )
+    watched = Watched(process)
     try:
-        yield Watched(process)
+        yield watched
     finally:
-        everyone = [process.pid, *descendants(process.pid)] if process.poll() is None else []
-        for pid in everyone:
+        for pid in descendants(process.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        if process.stdout:
-            process.stdout.close()
+        watched.close()

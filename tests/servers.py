@@ -226,11 +226,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with ExitStack() as stack:
         urls = {"DATABASE_URL": stack.enter_context(postgresql()), "REDIS_URL": stack.enter_context(redis())}
-        process = subprocess.Popen(command, env={**os.environ, **urls})
+        parent = os.getpid()
+        process = subprocess.Popen(command, env={**os.environ, **urls}, preexec_fn=lambda: die_with_parent(parent))
         try:
             return process.wait()
-        except KeyboardInterrupt:  # the command has had its Ctrl-C too
-            return process.wait()
+        except KeyboardInterrupt:  # the terminal gave the command its Ctrl-C too
+            return process.wait(STOP_TIMEOUT)
         finally:
             process.terminate()
             process.wait()
