@@ -11,7 +11,7 @@ from typing import Any, Final
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.db import transaction
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import HttpRequest, QueryDict, StreamingHttpResponse
 
 from audit.actions import AuditAction
 from audit.actor import Actor
@@ -52,6 +52,11 @@ def csv_response(
     response["Content-Disposition"] = f'attachment; filename="{filename}"'
     response["Cache-Control"] = "no-store"
     return response
+
+
+def filters_of(parameters: QueryDict) -> dict[str, str | list[str]]:
+    """Return what a list was narrowed by, for `record_export`."""
+    return {name: said[0] if len(said) == 1 else said for name, said in parameters.lists()}
 
 
 def record_export(

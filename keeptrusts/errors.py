@@ -75,7 +75,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 def _answer(request: HttpRequest, trouble: Trouble) -> HttpResponse:
     response: HttpResponse
     if request.path.startswith("/api/"):
-        body: dict[str, Any] = {"code": trouble.code, "detail": f"{trouble.title}. {trouble.words}"}
+        body: dict[str, Any] = {"code": trouble.code, "detail": f"{trouble.title}. {trouble.words}", "fields": {}}
         response = JsonResponse(body, status=trouble.status)
     else:
         # Without the request: these pages need neither session nor database, which may be what is wrong.

@@ -223,12 +223,14 @@ REST_FRAMEWORK = {
     "DEFAULT_FILTER_BACKENDS": [
         "access.filters.VisibleFilterBackend",
         "access.filters.StrictFilterBackend",
-        "rest_framework.filters.SearchFilter",
-        "rest_framework.filters.OrderingFilter",
+        "access.filters.PlainSearchFilter",
+        "access.filters.StableOrderingFilter",
     ],
     "DEFAULT_PAGINATION_CLASS": "access.pagination.CountedPagination",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["access.parsers.StrictJSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "access.negotiation.SensibleNegotiation",
+    "DEFAULT_METADATA_CLASS": None,
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "access.errors.exception_handler",
     "DEFAULT_THROTTLE_CLASSES": ["access.throttles.AccessKeyThrottle", "access.throttles.AddressThrottle"],
@@ -249,6 +251,16 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "ENUM_NAME_OVERRIDES": {
+        "KeyStatus": "keys.status.KeyStatus",
+        "VersionState": "keys.status.VersionState",
+        "AccessKeyStatus": "access.api.AccessKeyStatus",
+    },
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "access.schema.describe_errors",
+    ],
 }
 
 # Lifecycle (design: "Rotation"), seconds.

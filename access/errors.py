@@ -1,0 +1,135 @@
+"""One shape for every error of the API: {"code", "detail", "fields"}. The code is for machines and stays."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from django.core.exceptions import (
+    NON_FIELD_ERRORS,
+    ObjectDoesNotExist,
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+    ValidationError,
+)
+from django.db import IntegrityError, InterfaceError, OperationalError
+from django.http import Http404
+from django.http.request import UnreadablePostError
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from access.actors import request_actor
+from access.refusals import Conflict, Forbidden, record_refusal
+
+log = logging.getLogger(__name__)
+
+WHOLE: Final = "non_field_errors"
+
+type Fields = dict[str, list[dict[str, str]]]
+
+
+class ApiError(exceptions.APIException):
+    """An error of its own status and code. more: what else the answer says."""
+
+    def __init__(self, status: HTTPStatus, code: str, detail: str, **more: Any) -> None:
+        super().__init__(detail, code)
+        self.status_code = status
+        self.more = more
+
+
+def error_body(code: str, detail: str, fields: Fields | None = None, **more: Any) -> dict[str, Any]:
+    """Return the one shape. fields: what is wrong with which of them; `ids.3` is the fourth item of `ids`."""
+    return {"code": code, "detail": detail, "fields": fields or {}, **more}
+
+
+def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response | None:
+    """Return the answer for what a view raised; None, and with it a 500, only for what is our own fault.
+
+    The view's transaction has unwound by now: a refused attempt is recorded here.
+    """
+    if isinstance(error, Forbidden | Conflict):
+        record_refusal(request_actor(context["request"]), error)
+    match error:
+        case Conflict():
+            return _answer(409, error.code, error.detail)
+        case ValidationError():
+            return _invalid(_django_fields(error))
+        case exceptions.ValidationError():
+            return _invalid(_drf_fields(error))
+        case exceptions.APIException():
+            return _api_exception(error)
+        case PermissionDenied():
+            return _answer(403, "permission_denied", str(error) or "Your role does not allow this.")
+        case Http404() | ObjectDoesNotExist():
+            return _answer(404, "not_found", "There is nothing here that you may see.")
+        case RequestDataTooBig():
+            return _answer(413, "body_too_large", "The body is too large.")
+        case SuspiciousOperation() | UnreadablePostError():
+            return _answer(400, "bad_request", "The request is malformed.")
+        case IntegrityError():
+            return _answer(409, "conflict", "Somebody else has changed the same thing just now. Look, and try again.")
+        case OperationalError() | InterfaceError():
+            log.exception("The database did not do its part.")
+            return _answer(503, "unavailable", "The database does not answer. Try again.", {"Retry-After": "1"})
+    return None
+
+
+def _answer(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
+    return Response(error_body(code, detail, **more), status=status, headers=headers)
+
+
+def _invalid(fields: Fields) -> Response:
+    errors = [(field, error["detail"]) for field, some in fields.items() for error in some]
+    if len(errors) == 1:
+        field, detail = errors[0]
+        detail = detail if field == WHOLE else f"{field}: {detail}"
+    else:
+        detail = f"{len(errors)} things are wrong with {', '.join(list(fields)[:10])}."
+    return _answer(400, "validation_error", detail, fields=fields)
+
+
+def _api_exception(error: exceptions.APIException) -> Response:
+    headers = {}
+    if challenge := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = challenge
+    detail = error.detail
+    if isinstance(error, exceptions.Throttled):
+        seconds = max(1, math.ceil(getattr(error, "wait", None) or 0))
+        headers["Retry-After"] = str(seconds)
+        return _answer(429, "throttled", f"Too many requests. Try again in {seconds} s.", headers)
+    code = (detail.code if isinstance(detail, exceptions.ErrorDetail) else None) or error.default_code
+    return _answer(error.status_code, code, str(detail), headers, **getattr(error, "more", {}))
+
+
+def _django_fields(error: ValidationError) -> Fields:
+    by_field = error.error_dict if hasattr(error, "error_dict") else {NON_FIELD_ERRORS: error.error_list}
+    return {
+        WHOLE if field == NON_FIELD_ERRORS else field: [
+            {"code": each.code or "invalid", "detail": each.messages[0]} for each in errors
+        ]
+        for field, errors in by_field.items()
+    }
+
+
+def _drf_fields(error: exceptions.ValidationError) -> Fields:
+    fields: Fields = {}
+    for path, detail in _leaves(error.detail, ()):
+        name = ".".join(path) or WHOLE
+        fields.setdefault(name[:200], []).append({"code": detail.code or "invalid", "detail": str(detail)})
+    return fields
+
+
+def _leaves(detail: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], exceptions.ErrorDetail]]:
+    """Yield every error in DRF's tree of lists and dictionaries, with the way to it."""
+    if isinstance(detail, Mapping):
+        for name, below in detail.items():
+            yield from _leaves(below, path if name == WHOLE else (*path, str(name)))
+    elif isinstance(detail, list):
+        for number, item in enumerate(detail):
+            yield from _leaves(item, path if isinstance(item, exceptions.ErrorDetail) else (*path, str(number)))
+    else:
+        yield path, detail

@@ -1,0 +1,130 @@
+"""What a list shows: what the member sees, narrowed by parameters of which none is ignored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import django_filters
+from django import forms
+from django.core.exceptions import FieldDoesNotExist
+from django.db.models import F, Model, QuerySet
+from django.db.models.expressions import Combinable
+from django_filters.rest_framework import DjangoFilterBackend
+from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.filters import BaseFilterBackend, OrderingFilter, SearchFilter
+from rest_framework.request import Request
+
+from access.actors import caller
+from audit.parameters import LONGEST_TEXT
+
+# While rest_framework.views is being made, it asks for this module.
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
+
+MOST_WORDS: Final = 10
+
+
+class VisibleFilterBackend(BaseFilterBackend):
+    """Leaves what the member sees; the rest is answered as if it did not exist."""
+
+    def filter_queryset[M: Model, R](self, request: Request, queryset: QuerySet[M, R], view: APIView) -> QuerySet[M, R]:
+        return cast("QuerySet[M, R]", caller(request).visible(cast("QuerySet[M]", queryset)))
+
+
+class StrictFilterBackend(DjangoFilterBackend):
+    """Applies a list's filters; an unknown parameter, and one said twice that takes one value, is 400 by its name."""
+
+    def filter_queryset(  # type: ignore[override]  # DRF's request, always
+        self, request: Request, queryset: QuerySet[Any], view: APIView
+    ) -> QuerySet[Any]:
+        one_object = getattr(view, "detail", False)
+        filterset = None if one_object else self.get_filterset(request, queryset, view)
+        filters = filterset.filters if filterset is not None else {}
+        self._check_names(request, view, filters, one_object)
+        if filterset is None:
+            return queryset
+        if not filterset.is_valid():
+            raise ValidationError(_errors(filterset.form))
+        return filterset.qs
+
+    def _check_names(self, request: Request, view: APIView, filters: dict[str, Any], one_object: bool) -> None:
+        known = set(filters)
+        if not one_object:
+            known |= {"page", "page_size"} if getattr(view, "action", None) == "list" else set()
+            known |= {"search"} if getattr(view, "search_fields", None) else set()
+            known |= {"ordering"} if getattr(view, "ordering_fields", None) else set()
+        errors: dict[str, list[ErrorDetail]] = {}
+        for name, values in request.query_params.lists():
+            if name not in known:
+                errors[name] = [ErrorDetail("There is no such parameter.", code="unknown_parameter")]
+            elif len(values) > 1 and not isinstance(filters.get(name), django_filters.MultipleChoiceFilter):
+                errors[name] = [ErrorDetail("This may be said once.", code="repeated")]
+        if errors:
+            raise ValidationError(errors)
+
+
+class PlainSearchFilter(SearchFilter):
+    """Searches the view's `search_fields` for every word."""
+
+    search_description = f"Words that must all occur; at most {MOST_WORDS} of them, and {LONGEST_TEXT} characters."
+
+    def get_search_terms(self, request: Request) -> list[str]:
+        # Every word is a condition for each field: without a limit, more than a database takes.
+        if len(request.query_params.get("search", "")) > LONGEST_TEXT:
+            raise ValidationError({"search": [f"At most {LONGEST_TEXT} characters."]}, code="max_length")
+        try:
+            terms = super().get_search_terms(request)
+        except ValidationError as error:
+            raise ValidationError({"search": error.detail}) from error
+        if len(terms) > MOST_WORDS:
+            raise ValidationError({"search": [f"At most {MOST_WORDS} words."]}, code="max_length")
+        return terms
+
+
+class StableOrderingFilter(OrderingFilter):
+    """Orders by the view's `ordering_fields` ({public name: look-up}); what is absent comes last, ties go by id."""
+
+    ordering_description = "Comma-separated; a leading - reverses. One of: "
+
+    def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: APIView) -> QuerySet[Any]:
+        fields: dict[str, str] = getattr(view, "ordering_fields", None) or {}
+        text = request.query_params.get("ordering")
+        if text is None or not fields:
+            return queryset
+        orders: list[Combinable | str] = []
+        for name in text.split(","):
+            path = fields.get(name.strip().removeprefix("-"))
+            if path is None:
+                message = f"Order by {', '.join(fields)}; a leading - reverses."
+                raise ValidationError({"ordering": [message]}, code="invalid")
+            orders.append(_order(queryset, path, descending=name.strip().startswith("-")))
+        return queryset.order_by(*orders[: len(fields)], "pk")
+
+    def get_schema_operation_parameters(self, view: APIView) -> list[dict[str, Any]]:
+        fields = getattr(view, "ordering_fields", None)
+        if not fields:
+            return []
+        description = self.ordering_description + ", ".join(fields) + "."
+        schema = {"type": "string"}
+        return [{"name": "ordering", "in": "query", "required": False, "description": description, "schema": schema}]
+
+
+def _order(queryset: QuerySet[Any], path: str, *, descending: bool) -> Combinable | str:
+    # "nulls last" is said only where there are nulls: said elsewhere it would keep PostgreSQL from its indexes.
+    if not _may_be_null(queryset, path):
+        return f"-{path}" if descending else path
+    return F(path).desc(nulls_last=True) if descending else F(path).asc(nulls_last=True)
+
+
+def _may_be_null(queryset: QuerySet[Any], path: str) -> bool:
+    try:
+        return bool(getattr(queryset.model._meta.get_field(path), "null", False))
+    except FieldDoesNotExist:  # a path through a relation, whose row may be absent
+        return True
+
+
+def _errors(form: forms.Form) -> dict[str, list[ErrorDetail]]:
+    return {
+        name: [ErrorDetail(error["message"], code=error["code"] or "invalid") for error in errors]
+        for name, errors in form.errors.get_json_data().items()
+    }

@@ -1,0 +1,116 @@
+"""`Idempotency-Key`: a change asked for twice happens once (design §9).
+
+The record is written in the transaction of the effect, so there is never one without the other. Only answers that
+made an effect are remembered, for KEPT_FOR, for each member, method, path and key.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any, Concatenate, Final, cast
+
+from django.db import connection, transaction
+from rest_framework import status
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
+
+from access.errors import ApiError
+from access.models import IdempotencyRecord
+from audit import clock
+
+HEADER: Final = "Idempotency-Key"
+KEPT_FOR: Final = timedelta(hours=24)
+
+_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
+
+type Handler[V, **P] = Callable[Concatenate[V, Request, P], Response]
+
+
+class SecretResponse(Response):
+    """An answer that shows a secret, this once: nobody may store it. again: what may be said of it later."""
+
+    def __init__(self, data: dict[str, Any], *, again: dict[str, Any], status: int) -> None:
+        # An encoding of its own keeps GZipMiddleware from squeezing a secret next to what a caller chose (BREACH).
+        super().__init__(data, status=status, headers={"Cache-Control": "no-store", "Content-Encoding": "identity"})
+        self.again = again
+
+
+def once[V: GenericViewSet[Any], **P](handler: Handler[V, P]) -> Handler[V, P]:
+    """Let `handler` act once for each Idempotency-Key; a repeat is answered as the first was.
+
+    Where that answer showed a secret: 409 `already_processed`. The same key for another body: 422
+    `idempotency_key_reused`. While the first still runs: 409 `in_progress`.
+    """
+
+    @functools.wraps(handler)
+    def handle(view: V, request: Request, *args: P.args, **kwargs: P.kwargs) -> Response:
+        key = request.headers.get(HEADER)
+        if key is None:
+            return handler(view, request, *args, **kwargs)
+        if _KEY.fullmatch(key) is None:
+            error = f"{HEADER} is 1 to 255 visible ASCII characters."
+            raise ValidationError({HEADER: [error]}, code="invalid")
+        # What a verb raises unwinds this transaction too: a refused attempt leaves no record and may be repeated.
+        with transaction.atomic():
+            return _act_once(request, key, lambda: handler(view, request, *args, **kwargs))
+
+    return cast("Handler[V, P]", handle)
+
+
+def forget(*, limit: int = 10_000) -> int:
+    """Delete records that are older than KEPT_FOR, at most `limit`; return how many."""
+    old = IdempotencyRecord.objects.filter(created_at__lt=clock.now() - KEPT_FOR).order_by("created_at")
+    return IdempotencyRecord.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:limit])).delete()[0]
+
+
+def _act_once(request: Request, key: str, act: Callable[[], Response]) -> Response:
+    place = {"member": request.user, "method": request.method, "path": request.path, "key": key}
+    body_hash = hashlib.sha256(request.body).digest()
+    _claim(f"{request.user.pk} {request.method} {request.path} {key}")
+    now = clock.now()
+    earlier = IdempotencyRecord.objects.filter(**place).first()
+    if earlier is not None and earlier.created_at >= now - KEPT_FOR:
+        return _repeat(earlier, body_hash)
+    if earlier is not None:
+        earlier.delete()
+    response = act()
+    if status.is_success(response.status_code):
+        again = getattr(response, "again", None)
+        IdempotencyRecord.objects.create(
+            **place,
+            body_hash=body_hash,
+            status=response.status_code,
+            body=response.data if again is None else again,
+            held_secret=again is not None,
+            created_at=now,
+        )
+    return response
+
+
+def _claim(place: str) -> None:
+    """Keep everybody else from the same place until the transaction ends; ApiError where somebody else has it."""
+    if connection.vendor != "postgresql":
+        return  # SQLite's transactions are IMMEDIATE: one after the other anyway.
+    number = int.from_bytes(hashlib.sha256(place.encode()).digest()[:8], signed=True)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [number])
+        (mine,) = cursor.fetchone()
+    if not mine:
+        raise ApiError(HTTPStatus.CONFLICT, "in_progress", "The first request with this key is still running.")
+
+
+def _repeat(record: IdempotencyRecord, body_hash: bytes) -> Response:
+    if bytes(record.body_hash) != body_hash:
+        detail = f"This {HEADER} was used for another body."
+        raise ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
+    if record.held_secret:
+        detail = "This was done before. The value that it made was shown then and is not shown again."
+        raise ApiError(HTTPStatus.CONFLICT, "already_processed", detail, **(record.body or {}))
+    return Response(record.body, status=record.status, headers={"Idempotent-Replayed": "true"})

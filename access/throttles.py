@@ -1,0 +1,51 @@
+"""How many requests a second one caller may make."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from redis import RedisError
+from rest_framework.request import Request
+from rest_framework.throttling import SimpleRateThrottle
+
+from access.actors import client_ip
+
+# While rest_framework.views is being made, it asks for this module.
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
+
+log = logging.getLogger(__name__)
+
+
+class _Throttle(SimpleRateThrottle):
+    def allow_request(self, request: Request, view: APIView) -> bool:
+        try:
+            return super().allow_request(request, view)
+        except (RedisError, OSError):
+            # Throttling keeps order among callers and guards nothing: without its store everybody goes on.
+            log.warning("Requests are not throttled: the cache does not answer.", exc_info=True)
+            return True
+
+    def _cache_key(self, ident: Any) -> str:
+        return self.cache_format % {"scope": self.scope, "ident": ident}
+
+
+class AccessKeyThrottle(_Throttle):
+    """Counts for each access key, and for each member in the console."""
+
+    scope = "access_key"
+
+    def get_cache_key(self, request: Request, view: APIView) -> str | None:
+        if not request.user.is_authenticated:
+            return None
+        return self._cache_key(request.auth.pk if request.auth else f"member-{request.user.pk}")
+
+
+class AddressThrottle(_Throttle):
+    """Counts for each address, for callers without a credential alone."""
+
+    scope = "address"
+
+    def get_cache_key(self, request: Request, view: APIView) -> str | None:
+        return None if request.user.is_authenticated else self._cache_key(client_ip(request))

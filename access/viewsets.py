@@ -1,0 +1,56 @@
+"""What the views of the management API have in common."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
+from rest_framework.request import Request
+from rest_framework.serializers import BaseSerializer
+from rest_framework.viewsets import GenericViewSet
+
+
+class ApiViewSet[M: Model](GenericViewSet[M]):
+    """Actions on one model. What is not an action is 405, DELETE always."""
+
+    http_method_names: ClassVar[list[str]] = ["get", "head", "post", "patch"]  # type: ignore[misc]  # never changed
+    lookup_value_regex = "[0-9a-fA-F-]{32,36}"
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        if not request.META.get("CONTENT_LENGTH") and request.method in {"POST", "PATCH"}:
+            _measure(request)
+        return super().initialize_request(request, *args, **kwargs)
+
+    def perform_authentication(self, request: Request) -> None:
+        try:
+            super().perform_authentication(request)
+        except AuthenticationFailed:
+            self.check_throttles(request)
+            raise
+
+    def permission_denied(self, request: Request, message: str | None = None, code: str | None = None) -> Any:
+        # Strangers get no further than here, and DRF would count only who does.
+        if not request.user.is_authenticated:
+            self.check_throttles(request)
+            raise NotAuthenticated
+        return super().permission_denied(request, message, code)
+
+    def body(self, serializer_class: type[BaseSerializer[Any]], **options: Any) -> dict[str, Any]:
+        """Return the request's body as `serializer_class` reads it; ValidationError (400) for what it refuses."""
+        serializer = serializer_class(data=self.request.data, context=self.get_serializer_context(), **options)
+        serializer.is_valid(raise_exception=True)
+        return dict(serializer.validated_data)
+
+    def shown(self, queryset: QuerySet[M]) -> list[dict[str, Any]]:
+        """Return `queryset` as JSON."""
+        return [dict(item) for item in self.get_serializer(queryset, many=True).data]
+
+
+def _measure(request: HttpRequest) -> None:
+    """Read a body that comes in chunks, without its length: DRF would take it for none."""
+    body = request.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+    request._body = body
+    request.META["CONTENT_LENGTH"] = str(len(body))

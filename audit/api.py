@@ -1,0 +1,133 @@
+"""The API of the audit log: read, export, verify. Who sees what is decided by the settings' default classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final, cast
+
+import django_filters
+from django.db import transaction
+from django.db.models import Max
+from django.http import StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import ReadOnlyModelViewSet
+
+from audit.actions import AuditAction
+from audit.actor import Actor
+from audit.exports import csv_response, filters_of, record_export
+from audit.models import AuditEntry
+from audit.parameters import InstantFilter, TextFilter
+from audit.recording import record
+from audit.verification import ProblemCode, verify
+
+CHUNK: Final = 2_000
+FACTS: Final = ("before", "after", "detail")
+
+
+class EntryJSON(serializers.ModelSerializer[AuditEntry]):
+    before = serializers.DictField()
+    after = serializers.DictField()
+    detail = serializers.DictField()
+
+    class Meta:
+        model = AuditEntry
+        fields = [
+            "id",
+            "at",
+            "action",
+            "actor_kind",
+            "actor_id",
+            "actor_label",
+            "credential",
+            "ip",
+            "object_type",
+            "object_id",
+            "object_label",
+            *FACTS,
+        ]
+        read_only_fields = fields
+
+
+class EntryFilters(django_filters.FilterSet):
+    action = django_filters.MultipleChoiceFilter(
+        choices=AuditAction.choices, help_text="May be said several times: one of them."
+    )
+    actor = TextFilter("actor_label", help_text="A username, or the name of a job.")
+    object_type = TextFilter("object_type", help_text="`gateway_key`, `consumer_group`, `gateway`, …")
+    object_id = TextFilter("object_id")
+    at_after = InstantFilter("at", "gte")
+    at_before = InstantFilter("at", "lt")
+
+    class Meta:
+        model = AuditEntry
+        fields: list[str] = []
+
+
+class ProblemJSON(serializers.Serializer[Any]):
+    code = serializers.ChoiceField([code.value for code in ProblemCode])
+    entry_id = serializers.IntegerField(allow_null=True)
+    detail = serializers.CharField()
+
+
+class VerdictJSON(serializers.Serializer[Any]):
+    valid = serializers.BooleanField()
+    sealed = serializers.IntegerField(help_text="Entries whose place in the tree was checked.")
+    pending = serializers.IntegerField(help_text="Entries that the sealer has not reached yet.")
+    problems = ProblemJSON(many=True)
+
+
+class AuditEntryViewSet(ReadOnlyModelViewSet[AuditEntry]):
+    """The audit log, newest first. Nobody writes it through here, and nobody changes it anywhere."""
+
+    queryset = AuditEntry.objects.order_by("-id")
+    serializer_class = EntryJSON
+    filterset_class = EntryFilters
+    http_method_names = ["get", "head"]
+    lookup_value_regex = "[0-9]{1,18}"
+    search_fields = ["=object_id", "object_label", "actor_label", "action", "credential"]
+    ordering_fields = {"id": "pk", "at": "at"}
+
+    @extend_schema(responses=VerdictJSON, filters=False)
+    @action(detail=False, pagination_class=None, search_fields=None, ordering_fields=None, filterset_class=None)
+    def verify(self, request: Request) -> Response:
+        """Prove that the sealed log is what was written, or say which entries are not. Asking is recorded."""
+        verdict = verify()
+        detail = {"valid": verdict.valid, "sealed": verdict.sealed, "problems": len(verdict.problems)}
+        with transaction.atomic():
+            record(action=AuditAction.AUDIT_VERIFIED, actor=_actor(request), object_type="audit_entry", detail=detail)
+        return Response(verdict.as_json())
+
+    @extend_schema(responses={(200, "text/csv"): OpenApiTypes.STR})
+    def export(self, request: Request) -> StreamingHttpResponse:
+        """Download what the list with the same parameters shows, as CSV."""
+        entries = self.filter_queryset(self.get_queryset())
+        # What is written while the file is being read is not in it; the entry of this export is the first such one.
+        newest = AuditEntry.objects.aggregate(newest=Max("id"))["newest"] or 0
+        entries = entries.filter(id__lte=newest)
+        record_export(
+            action=AuditAction.AUDIT_EXPORTED,
+            actor=_actor(request),
+            object_type="audit_entry",
+            filters=filters_of(request.query_params),
+            rows=entries.count(),
+        )
+        rows = _rows(entries.iterator(CHUNK))
+        return csv_response(request._request, "audit-entries.csv", EntryJSON.Meta.fields, rows)
+
+
+def _actor(request: Request) -> Actor:
+    # Put there by the settings' permission class.
+    return cast("Actor", request.actor)  # type: ignore[attr-defined]  # as above
+
+
+def _rows(entries: Iterator[AuditEntry]) -> Iterator[list[object]]:
+    names = [name for name in EntryJSON.Meta.fields if name not in FACTS]
+    for entry in entries:
+        facts = [json.dumps(getattr(entry, name), sort_keys=True, ensure_ascii=False) for name in FACTS]
+        yield [*(getattr(entry, name) for name in names), *facts]

@@ -1,0 +1,65 @@
+"""The kinds of parameters that narrow a list: instants, texts, days, flags. What does not fit one is refused."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+import django_filters
+from django import forms
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
+
+from audit.instants import parse_instant
+
+LONGEST_TEXT: Final = 200
+MOST_DAYS: Final = 36_500
+
+
+class _InstantFormField(forms.CharField):
+    def clean(self, value: Any) -> datetime | None:
+        text = super().clean(value)
+        return parse_instant(text) if text else None
+
+
+@extend_schema_field(OpenApiTypes.DATETIME)
+class InstantFilter(django_filters.Filter):
+    """A time in RFC 3339, with its offset."""
+
+    field_class = _InstantFormField
+
+
+@extend_schema_field(OpenApiTypes.STR)
+class TextFilter(django_filters.CharFilter):
+    """A text of at most 200 characters, taken as it is."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"max_length": LONGEST_TEXT, "strip": False, **kwargs})
+
+
+class _DaysFormField(forms.IntegerField):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"min_value": 1, "max_value": MOST_DAYS, **kwargs})
+
+
+@extend_schema_field({"type": "integer", "minimum": 1, "maximum": MOST_DAYS})
+class DaysFilter(django_filters.Filter):
+    """A number of whole days."""
+
+    field_class = _DaysFormField
+
+
+class _FlagFormField(forms.Field):
+    def clean(self, value: Any) -> bool | None:
+        if value in (None, ""):
+            return None
+        if value not in ("true", "false"):
+            raise forms.ValidationError("Say true or false.", code="invalid")
+        return bool(value == "true")
+
+
+@extend_schema_field(OpenApiTypes.BOOL)
+class FlagFilter(django_filters.Filter):
+    """true or false."""
+
+    field_class = _FlagFormField

@@ -1,0 +1,249 @@
+"""The API of gateway keys and consumer groups. It reads and shows; the verbs decide (keys/lifecycle.py)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any, Final
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Prefetch
+from django.http import StreamingHttpResponse
+from drf_spectacular.utils import extend_schema
+from rest_framework import status
+from rest_framework.decorators import action
+from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from access.actors import caller, request_actor
+from access.errors import ApiError
+from access.idempotency import SecretResponse, once
+from access.refusals import Forbidden, record_refusal
+from access.schema import CSV, IF_MATCH
+from access.serializers import StrictSerializer
+from access.viewsets import ApiViewSet
+from audit.actions import AuditAction
+from audit.exports import csv_response, filters_of, record_export
+from keys import groups, lifecycle
+from keys.filters import KeyFilters
+from keys.issuing import IssuedKey
+from keys.lifecycle import RevokeResult
+from keys.models import ConsumerGroup, GatewayKey, KeyVersion
+from keys.serializers import (
+    BulkRevocation,
+    GroupChanges,
+    GroupJSON,
+    IssuedKeyJSON,
+    KeyChanges,
+    KeyJSON,
+    NewGroup,
+    NewKey,
+    Revocation,
+    RevokeResultsJSON,
+    Rotation,
+    etag_of,
+    metrics_json,
+    name_of,
+)
+from keys.status import KeyStatus
+
+# Rows read at once for an export.
+CHUNK: Final = 500
+EXPORTED: Final = (
+    *("id", "name", "description", "consumer_group", "status", "hint", "version", "created_at", "created_by"),
+    *("expires_at", "allowed_networks", "disabled_at", "revoked_at", "revoked_by", "revoke_reason"),
+    *("total_requests", "last_used_at", "requests_24h", "error_rate", "error_rate_24h"),
+)
+_ENTITY_TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
+
+
+class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[GatewayKey]):
+    """Gateway keys. Lists show them in every status unless they are filtered; no key is ever deleted."""
+
+    queryset = (
+        GatewayKey.objects.with_metrics()
+        .select_related("consumer_group", "created_by", "revoked_by")
+        .prefetch_related(Prefetch("versions", KeyVersion.objects.select_related("metrics")))
+    )
+    serializer_class = KeyJSON
+    filterset_class = KeyFilters
+    search_fields = ["name", "description", "hint", "=id"]
+    ordering_fields = {
+        "name": "name",
+        "created_at": "created_at",
+        "expires_at": "expires_at",
+        "last_used_at": "metrics__last_used_at",
+        "requests_24h": "metrics__requests_24h",
+    }
+
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Show one key, with the ETag that `If-Match` takes."""
+        return self._answer(self.get_object())
+
+    @extend_schema(request=NewKey, responses={201: IssuedKeyJSON})
+    @once
+    def create(self, request: Request) -> Response:
+        """Create a key. Its value is in this answer and never shown again."""
+        issued = lifecycle.create(actor=request_actor(request), **self.body(NewKey))
+        return self._answer_with_value(issued, status.HTTP_201_CREATED)
+
+    @extend_schema(request=KeyChanges, responses=KeyJSON, parameters=[IF_MATCH])
+    def partial_update(self, request: Request, pk: str) -> Response:
+        """Edit a key; what is absent stays. With `If-Match`, only the key as the caller knows it (else 412)."""
+        key, changed = self.get_object(), self.body(KeyChanges)
+        with transaction.atomic():
+            if expected := request.headers.get("If-Match"):
+                _require_match(GatewayKey.objects.select_for_update().get(pk=key.pk), expected)
+            lifecycle.edit(actor=request_actor(request), key_id=key.pk, changed=changed)
+        return self._answer_anew(key.pk)
+
+    @extend_schema(request=Rotation, responses=IssuedKeyJSON)
+    @action(detail=True, methods=["post"])
+    @once
+    def rotate(self, request: Request, pk: str) -> Response:
+        """Give the key a new value, in this answer alone; the old one stays accepted for a grace period."""
+        key, wanted = self.get_object(), self.body(Rotation)
+        seconds = wanted.pop("grace_seconds", None)
+        grace = None if seconds is None else timedelta(seconds=seconds)
+        issued = lifecycle.rotate(actor=request_actor(request), key_id=key.pk, grace=grace, **wanted)
+        return self._answer_with_value(issued, status.HTTP_200_OK)
+
+    @extend_schema(request=None, responses=KeyJSON)
+    @action(detail=True, methods=["post"], url_path="end-grace")
+    @once
+    def end_grace(self, request: Request, pk: str) -> Response:
+        """Refuse every value but the current one from now on."""
+        return self._do(lifecycle.end_grace)
+
+    @extend_schema(request=None, responses=KeyJSON)
+    @action(detail=True, methods=["post"])
+    @once
+    def disable(self, request: Request, pk: str) -> Response:
+        """Refuse the key until it is enabled again."""
+        return self._do(lifecycle.disable)
+
+    @extend_schema(request=None, responses=KeyJSON)
+    @action(detail=True, methods=["post"])
+    @once
+    def enable(self, request: Request, pk: str) -> Response:
+        """Accept a disabled key again."""
+        return self._do(lifecycle.enable)
+
+    @extend_schema(request=Revocation, responses=KeyJSON)
+    @action(detail=True, methods=["post"])
+    @once
+    def revoke(self, request: Request, pk: str) -> Response:
+        """Refuse the key for good. Of a revoked key nothing changes."""
+        key = self.get_object()
+        lifecycle.revoke(actor=request_actor(request), key_id=key.pk, **self.body(Revocation))
+        return self._answer_anew(key.pk)
+
+    @extend_schema(request=BulkRevocation, responses=RevokeResultsJSON, filters=False)
+    @action(detail=False, methods=["post"], url_path="bulk-revoke", pagination_class=None)
+    @once
+    def bulk_revoke(self, request: Request) -> Response:
+        """Revoke many keys, each on its own; the answer says of each what became of it, in the order given."""
+        wanted, actor = self.body(BulkRevocation), request_actor(request)
+        ids = list(dict.fromkeys(wanted.pop("ids")))
+        visible = set(caller(request).visible(GatewayKey.objects.filter(pk__in=ids)).values_list("pk", flat=True))
+        done = lifecycle.revoke_many(actor=actor, key_ids=[pk for pk in ids if pk in visible], **wanted)
+        results = {result.key_id: result for result in done}
+        for result in done:
+            if isinstance(result.error, Forbidden):
+                record_refusal(actor, result.error)
+        return Response({"results": [_result_json(pk, results.get(pk)) for pk in ids]})
+
+    @extend_schema(responses=CSV)
+    def export(self, request: Request) -> StreamingHttpResponse:
+        """Download what the list with the same parameters shows, as CSV."""
+        keys = self.filter_queryset(self.get_queryset())
+        record_export(
+            action=AuditAction.KEY_EXPORTED,
+            actor=request_actor(request),
+            object_type="gateway_key",
+            filters=filters_of(request.query_params),
+            rows=keys.count(),
+        )
+        rows = _rows(keys.iterator(CHUNK))
+        return csv_response(request._request, "gateway-keys.csv", EXPORTED, rows)
+
+    def _do(self, verb: Callable[..., GatewayKey]) -> Response:
+        """Let a verb that takes no particulars act on the key."""
+        key = self.get_object()
+        self.body(StrictSerializer)
+        verb(actor=request_actor(self.request), key_id=key.pk)
+        return self._answer_anew(key.pk)
+
+    def _answer(self, key: GatewayKey) -> Response:
+        return Response(self.get_serializer(key).data, headers={"ETag": etag_of(key)})
+
+    def _answer_anew(self, key_id: UUID) -> Response:
+        """Answer with the key as it is now, also where the change has taken it out of the caller's sight."""
+        return self._answer(self.get_queryset().get(pk=key_id))
+
+    def _answer_with_value(self, issued: IssuedKey, status: int) -> Response:
+        key = self.get_queryset().get(pk=issued.key.pk)
+        data = {**self.get_serializer(key).data, "value": issued.value}
+        response = SecretResponse(data, again={"id": data["id"], "version": issued.version.number}, status=status)
+        response["ETag"] = etag_of(key)
+        return response
+
+
+class ConsumerGroupViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[ConsumerGroup]):
+    """Consumer groups: what keys are scoped to, and the policy for them."""
+
+    queryset = ConsumerGroup.objects.prefetch_related("managers")
+    serializer_class = GroupJSON
+    lookup_field = "slug"
+    lookup_value_regex = "[-a-zA-Z0-9_]+"
+    search_fields = ["name", "slug", "description"]
+    ordering_fields = {"name": "name", "slug": "slug", "created_at": "created_at"}
+
+    @extend_schema(request=NewGroup, responses={201: GroupJSON})
+    @once
+    def create(self, request: Request) -> Response:
+        """Create a consumer group."""
+        group = groups.create_group(actor=request_actor(request), **self.body(NewGroup))
+        return Response(self.get_serializer(group).data, status=status.HTTP_201_CREATED)
+
+    @extend_schema(request=GroupChanges, responses=GroupJSON)
+    def partial_update(self, request: Request, slug: str) -> Response:
+        """Edit a group; what is absent stays. Keys keep the expiry they have until their next change."""
+        group, changed = self.get_object(), self.body(GroupChanges)
+        group = groups.edit_group(actor=request_actor(request), group_id=group.pk, changed=changed)
+        return Response(self.get_serializer(group).data)
+
+
+def _require_match(key: GatewayKey, expected: str) -> None:
+    """Return if `If-Match` names the key as it is. A compressing proxy makes our tag weak; it is the same tag."""
+    if expected.strip() != "*" and etag_of(key) not in _ENTITY_TAG.findall(expected):
+        detail = "The key was changed meanwhile. Read it again, and decide anew."
+        raise ApiError(HTTPStatus.PRECONDITION_FAILED, "precondition_failed", detail)
+
+
+def _result_json(key_id: UUID, result: RevokeResult | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {"id": str(key_id), "revoked": False, "status": None, "error": None}
+    if result is not None and result.key is not None:
+        return {**facts, "revoked": True, "status": KeyStatus.REVOKED.value}
+    if result is not None and isinstance(result.error, Forbidden):
+        key = result.error.obj
+        error = {"code": "permission_denied", "detail": str(result.error)}
+        return {**facts, "status": key.status.value if isinstance(key, GatewayKey) else None, "error": error}
+    return {**facts, "error": {"code": "not_found", "detail": "There is no such key that you may see."}}
+
+
+def _rows(keys: Iterator[GatewayKey]) -> Iterator[list[object]]:
+    for key in keys:
+        metrics = metrics_json(key)
+        yield [
+            *(key.id, key.name, key.description, key.consumer_group.slug if key.consumer_group else None),
+            *(key.status.value, key.hint, max(version.number for version in key.versions.all())),
+            *(key.created_at, name_of(key.created_by), key.expires_at, " ".join(key.allowed_networks)),
+            *(key.disabled_at, key.revoked_at, name_of(key.revoked_by) if key.revoked_at else None, key.revoke_reason),
+            *(metrics["total_requests"], getattr(getattr(key, "metrics", None), "last_used_at", None)),
+            *(metrics["requests_24h"], metrics["error_rate"], metrics["error_rate_24h"]),
+        ]

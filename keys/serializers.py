@@ -1,0 +1,265 @@
+"""Keys and groups as the API shows and takes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from django.http import HttpRequest
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from access.models import Member
+from access.serializers import (
+    FlagField,
+    IdField,
+    InstantField,
+    NumberField,
+    StrictSerializer,
+    TextField,
+    TextListField,
+)
+from audit import clock
+from keys.groups import POLICY
+from keys.models import MOST_DAYS, MOST_GRACE_SECONDS, ConsumerGroup, GatewayKey, KeyVersion
+from keys.status import KeyStatus, VersionState
+
+# --- keys, as they are shown ------------------------------------------------------------------------------------------
+
+
+class VersionJSON(serializers.Serializer[KeyVersion]):
+    number = serializers.IntegerField()
+    hint = serializers.CharField()
+    state = serializers.SerializerMethodField()
+    created_at = serializers.DateTimeField()
+    valid_until = serializers.DateTimeField(allow_null=True)
+    last_used_at = serializers.SerializerMethodField()
+    total_requests = serializers.SerializerMethodField()
+
+    @extend_schema_field(serializers.ChoiceField(VersionState.choices))
+    def get_state(self, version: KeyVersion) -> str:
+        return version.state_at(clock.now()).value
+
+    @extend_schema_field(serializers.DateTimeField(allow_null=True))
+    def get_last_used_at(self, version: KeyVersion) -> str | None:
+        # `metrics` is a model of the usage house, reached by its name (design §10); absent until something is counted.
+        metrics = getattr(version, "metrics", None)
+        return _instant(metrics.last_used_at) if metrics else None
+
+    def get_total_requests(self, version: KeyVersion) -> int:
+        metrics = getattr(version, "metrics", None)
+        return metrics.total_requests if metrics else 0
+
+
+class MetricsJSON(serializers.Serializer[Any]):
+    """The figures of a key. A rate is 0..1 of the requests whose status was reported; null where none was."""
+
+    total_requests = serializers.IntegerField(default=0)
+    last_used_at = serializers.DateTimeField(allow_null=True, default=None)
+    requests_24h = serializers.IntegerField(default=0)
+    error_rate = serializers.FloatField(allow_null=True, default=None)
+    error_rate_24h = serializers.FloatField(allow_null=True, default=None)
+
+
+class KeyJSON(serializers.ModelSerializer[GatewayKey]):
+    consumer_group = serializers.SlugRelatedField("slug", read_only=True, allow_null=True)  # type: ignore[var-annotated]
+    status = serializers.SerializerMethodField()
+    created_by = serializers.SerializerMethodField()
+    allowed_networks = serializers.ListField(child=serializers.CharField())
+    revoked_by = serializers.SerializerMethodField()
+    versions = VersionJSON(many=True)
+    metrics = serializers.SerializerMethodField()
+
+    class Meta:
+        model = GatewayKey
+        fields = [
+            "id",
+            "name",
+            "description",
+            "consumer_group",
+            "status",
+            "hint",
+            "created_at",
+            "created_by",
+            "expires_at",
+            "allowed_networks",
+            "disabled_at",
+            "revoked_at",
+            "revoked_by",
+            "revoke_reason",
+            "versions",
+            "metrics",
+        ]
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.ChoiceField(KeyStatus.choices))
+    def get_status(self, key: GatewayKey) -> str:
+        return key.status.value
+
+    def get_created_by(self, key: GatewayKey) -> str:
+        """A username, or `system`."""
+        return name_of(key.created_by)
+
+    def get_revoked_by(self, key: GatewayKey) -> str | None:
+        """A username, or `system`; null for a key that is not revoked."""
+        return name_of(key.revoked_by) if key.revoked_at else None
+
+    @extend_schema_field(MetricsJSON)
+    def get_metrics(self, key: GatewayKey) -> dict[str, Any]:
+        return metrics_json(key)
+
+
+class IssuedKeyJSON(KeyJSON):
+    value = serializers.CharField(help_text="`kt_gk_…`. Shown this once.")
+
+    class Meta(KeyJSON.Meta):
+        fields = [*KeyJSON.Meta.fields, "value"]
+
+
+def metrics_json(key: GatewayKey) -> dict[str, Any]:
+    """Return a key's figures; of a key that nobody has used, zeros and nulls."""
+    return dict(MetricsJSON(getattr(key, "metrics", None) or {}).data)
+
+
+def name_of(member: Member | None) -> str:
+    return member.username if member else "system"
+
+
+def etag_of(key: GatewayKey) -> str:
+    """Return the ETag of what verbs change of a key. Its figures change all the time and are not part of it."""
+    facts = [
+        *(getattr(key, field) for field in ("id", "name", "description", "consumer_group_id", "allowed_networks")),
+        *(getattr(key, field) for field in ("expires_at", "disabled_at", "revoked_at", "revoke_reason")),
+        sorted((version.number, str(version.valid_until)) for version in key.versions.all()),
+    ]
+    return f'"{hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:32]}"'
+
+
+def _instant(at: Any) -> Any:
+    return serializers.DateTimeField().to_representation(at) if at else None
+
+
+# --- keys, as they are asked for -------------------------------------------------------------------------------------
+
+
+class GroupField(TextField):
+    """The slug of a group that the caller sees."""
+
+    default_error_messages = {"does_not_exist": "There is no such consumer group that you may see."}
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"allow_blank": False, **kwargs})
+
+    def to_internal_value(self, data: Any) -> ConsumerGroup:  # type: ignore[override]  # a slug stands for its group
+        slug = super().to_internal_value(data)
+        request: HttpRequest = self.context["request"]
+        group = request.user.visible(ConsumerGroup.objects.all()).filter(slug=slug).first()  # type: ignore[union-attr]
+        if group is None:
+            self.fail("does_not_exist")
+        return group
+
+
+class NewKey(StrictSerializer):
+    name = TextField()
+    description = TextField(required=False)
+    consumer_group = GroupField(required=False, allow_null=True, help_text="A slug; null: traffic of every group.")
+    expires_at = InstantField(
+        required=False, allow_null=True, help_text="Absent: as the group's policy proposes. Null: never."
+    )
+    allowed_networks = TextListField(required=False, help_text="CIDR, IPv4 and IPv6. Empty: anywhere.")
+
+
+class KeyChanges(NewKey):
+    """What is absent stays."""
+
+    name = TextField(required=False)
+
+
+class Rotation(StrictSerializer):
+    grace_seconds = NumberField(
+        required=False,
+        allow_null=True,
+        min_value=0,
+        max_value=MOST_GRACE_SECONDS,
+        help_text="How long the old value stays accepted. 0: not at all. Absent: the default, within the policy.",
+    )
+    renew_expiry = FlagField(required=False, help_text="Set the expiry anew by the key's lifetime (default).")
+
+
+class Revocation(StrictSerializer):
+    reason = TextField(required=False)
+
+
+class BulkRevocation(Revocation):
+    ids = serializers.ListField(child=IdField(), allow_empty=False, max_length=1_000)
+
+
+class RevokeError(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class RevokeResultJSON(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    revoked = serializers.BooleanField()
+    status = serializers.ChoiceField(KeyStatus.choices, allow_null=True)
+    error = RevokeError(allow_null=True)
+
+
+class RevokeResultsJSON(serializers.Serializer[Any]):
+    results = RevokeResultJSON(many=True)
+
+
+# --- groups -----------------------------------------------------------------------------------------------------------
+
+
+class GroupJSON(serializers.ModelSerializer[ConsumerGroup]):
+    managers = serializers.SerializerMethodField()
+    allowed_networks = serializers.ListField(child=serializers.CharField())
+
+    class Meta:
+        model = ConsumerGroup
+        fields = ["id", "name", "slug", "description", "managers", *POLICY, "created_at"]
+        read_only_fields = fields
+
+    def get_managers(self, group: ConsumerGroup) -> list[str]:
+        """Usernames; empty: every Manager."""
+        return sorted(member.username for member in group.managers.all())
+
+
+class ManagersField(TextListField):
+    """Usernames of active members."""
+
+    default_error_messages = {"does_not_exist": "There is no active member “{username}”."}
+
+    def to_internal_value(self, data: Any) -> list[Member]:
+        usernames = list(dict.fromkeys(super().to_internal_value(data)))
+        members = {member.username: member for member in Member.objects.active().filter(username__in=usernames)}
+        for username in usernames:
+            if username not in members:
+                self.fail("does_not_exist", username=username[:150])
+        return list(members.values())
+
+
+def _days(help_text: str) -> NumberField:
+    return NumberField(required=False, allow_null=True, min_value=1, max_value=MOST_DAYS, help_text=help_text)
+
+
+class GroupChanges(StrictSerializer):
+    """What is absent stays."""
+
+    name = TextField(required=False)
+    description = TextField(required=False)
+    managers = ManagersField(required=False, help_text="Usernames of Managers. Empty: every Manager.")
+    default_lifetime_days = _days("The expiry proposed for a new key.")
+    max_lifetime_days = _days("No key may be set to expire later than this.")
+    expiry_required = FlagField(required=False)
+    max_grace_seconds = NumberField(required=False, allow_null=True, min_value=0, max_value=MOST_GRACE_SECONDS)
+    allowed_networks = TextListField(required=False, help_text="CIDR. Empty: anywhere.")
+    idle_days = _days("Keys that nobody has used for so long are revoked.")
+
+
+class NewGroup(GroupChanges):
+    name = TextField()
+    slug = TextField(max_length=60, help_text="What gateways call it; fixed once the group is created.")

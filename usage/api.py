@@ -1,0 +1,197 @@
+"""The API of usage: events, and the figures of one key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Final
+
+import django_filters
+from django.db.models import QuerySet
+from django.http import StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+from rest_framework.generics import GenericAPIView
+from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from access.actors import request_actor
+from access.filters import VisibleFilterBackend
+from access.schema import CSV
+from access.viewsets import ApiViewSet
+from audit.actions import AuditAction
+from audit.exports import csv_response, filters_of, record_export
+from audit.parameters import InstantFilter, TextFilter
+from keys.models import GatewayKey
+from keys.serializers import MetricsJSON, metrics_json
+from usage.figures import Figures, figures, of_key, series
+from usage.models import Outcome, UsageEvent
+
+CHUNK: Final = 2_000
+# Each window with the step of its series.
+WINDOWS: Final = {
+    "24h": (timedelta(hours=24), timedelta(hours=1)),
+    "7d": (timedelta(days=7), timedelta(hours=6)),
+    "30d": (timedelta(days=30), timedelta(days=1)),
+}
+
+
+class EventJSON(serializers.ModelSerializer[UsageEvent]):
+    event_id = serializers.CharField(help_text="The gateway's own id for the request.")
+    gateway = serializers.CharField(source="gateway.name")
+    gateway_id = serializers.UUIDField()
+    key_id = serializers.UUIDField(allow_null=True)
+    key_name = serializers.CharField(source="key.name", default=None, allow_null=True)
+    key_version = serializers.IntegerField(source="version.number", default=None, allow_null=True)
+    consumer_group = serializers.CharField(source="consumer_group.slug", default=None, allow_null=True)
+
+    class Meta:
+        model = UsageEvent
+        fields = [
+            "id",
+            "event_id",
+            "occurred_at",
+            "received_at",
+            "outcome",
+            "reason",
+            "gateway",
+            "gateway_id",
+            "key_id",
+            "key_name",
+            "key_version",
+            "consumer_group",
+            "decision_id",
+            "status",
+            "latency_ms",
+            "method",
+            "path",
+            "client_ip",
+            "provider",
+            "model",
+            "operation",
+            "input_tokens",
+            "output_tokens",
+            "cost",
+        ]
+        read_only_fields = fields
+
+
+class EventFilters(django_filters.FilterSet):
+    key = django_filters.UUIDFilter("key")
+    gateway = django_filters.UUIDFilter("gateway")
+    consumer_group = TextFilter("consumer_group__slug", help_text="A slug: the key's group when the request was made.")
+    outcome = django_filters.ChoiceFilter(choices=Outcome.choices)
+    reason = TextFilter("reason", help_text="Why it was denied.")
+    status_class = django_filters.ChoiceFilter(
+        choices=[(f"{digit}xx", f"{digit}xx") for digit in range(1, 6)], method="in_status_class"
+    )
+    provider = TextFilter("provider")
+    model = TextFilter("model")
+    decision_id = TextFilter("decision_id")
+    occurred_after = InstantFilter("occurred_at", "gte")
+    occurred_before = InstantFilter("occurred_at", "lt")
+
+    class Meta:
+        model = UsageEvent
+        fields: list[str] = []
+
+    def in_status_class(self, events: QuerySet[UsageEvent], name: str, status_class: str) -> QuerySet[UsageEvent]:
+        lowest = int(status_class[0]) * 100
+        return events.filter(status__gte=lowest, status__lt=lowest + 100)
+
+
+class UsageEventViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[UsageEvent]):
+    """Requests that gateways served, and that were denied. Under a flood not every one is kept; the sums are exact."""
+
+    queryset = UsageEvent.objects.select_related("gateway", "key", "version", "consumer_group")
+    serializer_class = EventJSON
+    filterset_class = EventFilters
+    lookup_value_regex = "[0-9]{1,18}"
+    search_fields = ["key__name", "=decision_id", "=event_id", "path", "model"]
+    ordering_fields = {name: name for name in ("occurred_at", "latency_ms", "status")}
+
+    @extend_schema(responses=CSV)
+    def export(self, request: Request) -> StreamingHttpResponse:
+        """Download what the list with the same parameters shows, as CSV."""
+        events = self.filter_queryset(self.get_queryset())
+        record_export(
+            action=AuditAction.USAGE_EXPORTED,
+            actor=request_actor(request),
+            object_type="usage_event",
+            filters=filters_of(request.query_params),
+            rows=events.count(),
+        )
+        rows = _rows(events.iterator(CHUNK))
+        return csv_response(request._request, "usage-events.csv", EventJSON.Meta.fields, rows)
+
+
+class FiguresJSON(serializers.Serializer[Figures]):
+    requests = serializers.IntegerField()
+    reported = serializers.IntegerField(help_text="Those of the requests whose status is known.")
+    errors = serializers.IntegerField(  # type: ignore[assignment]  # DRF takes its fields off the class
+        help_text="Those of the reported with a status of 400 or more."
+    )
+    error_rate = serializers.FloatField(allow_null=True, help_text="0..1; null where no status was reported.")
+    denials = serializers.IntegerField(help_text="Requests that were refused; never counted as requests.")
+    input_tokens = serializers.IntegerField()
+    output_tokens = serializers.IntegerField()
+
+
+class PointJSON(serializers.Serializer[Any]):
+    start = serializers.DateTimeField()
+    figures = FiguresJSON()
+
+
+class KeyMetricsJSON(MetricsJSON):
+    """What the console's list shows of a key, and its figures in one window of time."""
+
+    window = serializers.ChoiceField(list(WINDOWS))
+    figures = FiguresJSON()
+    series = PointJSON(many=True)
+
+
+class KeyMetricsView(GenericAPIView[GatewayKey]):
+    """The figures of one key."""
+
+    queryset = GatewayKey.objects.with_metrics()
+    filter_backends = [VisibleFilterBackend]
+    serializer_class = KeyMetricsJSON
+    http_method_names = ["get", "head"]
+    detail = True
+
+    @extend_schema(
+        parameters=[OpenApiParameter("window", OpenApiTypes.STR, enum=list(WINDOWS), description="24h if absent.")]
+    )
+    def get(self, request: Request, pk: str) -> Response:
+        """Show a key's totals, and its figures and their series in the last 24 hours, 7 days or 30 days."""
+        key = self.get_object()
+        name = _window(request)
+        window, step = WINDOWS[name]
+        scope = of_key(key.pk)
+        points = PointJSON(series(scope, window=window, step=step), many=True).data
+        seen = FiguresJSON(figures(scope, window=window)).data
+        return Response({**metrics_json(key), "window": name, "figures": seen, "series": points})
+
+
+def _window(request: Request) -> str:
+    if unknown := set(request.query_params) - {"window"}:
+        raise ValidationError({name: ["There is no such parameter."] for name in unknown}, code="unknown_parameter")
+    name = request.query_params.get("window", "24h")
+    if name not in WINDOWS:
+        raise ValidationError({"window": [f"One of {', '.join(WINDOWS)}."]}, code="invalid_choice")
+    return name
+
+
+def _rows(events: Iterator[UsageEvent]) -> Iterator[list[object]]:
+    for event in events:
+        yield [
+            *(event.id, event.event_id, event.occurred_at, event.received_at, event.outcome, event.reason),
+            *(event.gateway.name, event.gateway_id, event.key_id, event.key.name if event.key else None),
+            event.version.number if event.version else None,
+            event.consumer_group.slug if event.consumer_group else None,
+            *(event.decision_id, event.status, event.latency_ms, event.method, event.path, event.client_ip),
+            *(event.provider, event.model, event.operation, event.input_tokens, event.output_tokens, event.cost),
+        ]
