@@ -9,11 +9,12 @@ from typing import Any, Final, cast
 from django import forms
 from django.contrib import admin
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import DropdownFilter
-from unfold.decorators import display
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from access.access_keys import create_access_key, revoke_access_key
@@ -92,6 +93,8 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
     search_fields = ("name", "hint", "owner__username")
     search_help_text = "Name, hint or owner"
     ordering = ("-created_at",)
+    show_add_link = False
+    actions_list = ("create",)
     actions_row = ("revoke",)
     actions_detail = ("revoke",)
     add_fieldsets = ((None, {"fields": ("name", "lifetime")}),)
@@ -116,6 +119,10 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
 
     def offered_actions(self, request: HttpRequest, rows: Sequence[AccessKey]) -> dict[Any, Collection[str]]:
         return {row.pk: () if row.revoked_at else ("revoke",) for row in rows}
+
+    @action(permissions=["add"], description="Create Access Key", icon="add", variant=ActionVariant.PRIMARY)
+    def create(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponseRedirect(reverse("admin:access_accesskey_add"))
 
     def verb_create(self, request: HttpRequest, form: forms.ModelForm[AccessKey]) -> AccessKey:
         days = form.cleaned_data["lifetime"]

@@ -20,6 +20,7 @@ from django.db import models
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.text import capfirst
 from unfold.admin import ModelAdmin
 from unfold.dataclasses import UnfoldAction
 from unfold.views import ChangeList
@@ -135,6 +136,7 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
         return {}
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        extra_context = {"title": capfirst(self.opts.verbose_name_plural), **(extra_context or {})}
         try:
             return super().changelist_view(request, extra_context)
         except ValidationError as error:

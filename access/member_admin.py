@@ -9,12 +9,13 @@ from django.contrib import admin
 from django.contrib.auth.password_validation import password_validators_help_texts, validate_password
 from django.core.exceptions import ValidationError
 from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
-from unfold.decorators import display
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from access.actors import request_actor
@@ -101,6 +102,8 @@ class MemberAdmin(ConsoleAdmin[Member]):
     ordering = ("username",)
     form = forms.ModelForm
     radio_fields: ClassVar[dict[str, Any]] = {"role": admin.VERTICAL}
+    show_add_link = False
+    actions_list = ("create",)
     actions_row = ("set_password",)
     actions_detail = ("set_password",)
 
@@ -135,6 +138,10 @@ class MemberAdmin(ConsoleAdmin[Member]):
         )
         live &= Q(access_keys__isnull=False)
         return super().get_queryset(request).annotate(live_access_keys=Count("access_keys", filter=live))
+
+    @action(permissions=["add"], description="Add Member", icon="add", variant=ActionVariant.PRIMARY)
+    def create(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponseRedirect(reverse("admin:access_member_add"))
 
     def verb_create(self, request: HttpRequest, form: forms.ModelForm[Member]) -> Member:
         given = form.cleaned_data

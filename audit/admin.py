@@ -125,6 +125,9 @@ class AuditEntryAdmin(ModelAdmin):
             Q(object_id=term.lower()) | Q(object_label__icontains=term) | Q(actor_label__icontains=term)
         ), False
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return super().changelist_view(request, {"title": "Audit log", **(extra_context or {})})
+
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         raise Http404("the audit log has no history of its own")
 

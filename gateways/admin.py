@@ -10,12 +10,13 @@ from uuid import UUID
 from django import forms
 from django.contrib import admin
 from django.db.models import Max, Prefetch, Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
-from unfold.decorators import display
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
 from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminSelect2MultipleWidget, UnfoldAdminSelectWidget
 
@@ -103,6 +104,8 @@ class GatewayAdmin(ConsoleAdmin[Gateway]):
     search_fields = ("name", "tokens__hint")
     search_help_text = "Name, or hint of a token"
     ordering = ("name",)
+    show_add_link = False
+    actions_list = ("create",)
     actions_row = ("rotate_token",)
     actions_detail = ("rotate_token",)
     add_fieldsets = (
@@ -146,6 +149,10 @@ class GatewayAdmin(ConsoleAdmin[Gateway]):
     def offered_actions(self, request: HttpRequest, rows: Sequence[Gateway]) -> dict[Any, Collection[str]]:
         offered = ("rotate_token",) if self.allows(request, "rotate_token") else ()
         return {row.pk: offered for row in rows}
+
+    @action(permissions=["add"], description="Register Gateway", icon="add", variant=ActionVariant.PRIMARY)
+    def create(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponseRedirect(reverse("admin:gateways_gateway_add"))
 
     def verb_create(self, request: HttpRequest, form: forms.ModelForm[Gateway]) -> Gateway:
         issued = create_gateway(actor=request_actor(request), **form.cleaned_data)

@@ -9,11 +9,12 @@ from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import Count, OuterRef, Prefetch, QuerySet, Subquery
 from django.db.models.functions import Coalesce
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.decorators import display
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminSelect2MultipleWidget, UnfoldAdminTextareaWidget
 
 from access.actors import request_actor
@@ -70,6 +71,8 @@ class ConsumerGroupAdmin(ConsoleAdmin[ConsumerGroup]):
     search_fields = ("name", "slug", "description")
     search_help_text = "Name, slug or description"
     ordering = ("name",)
+    show_add_link = False
+    actions_list = ("create",)
     prepopulated_fields = {"slug": ("name",)}
     add_fieldsets = (
         (None, {"fields": ("name", "slug", "description", "managers")}),
@@ -108,6 +111,10 @@ class ConsumerGroupAdmin(ConsoleAdmin[ConsumerGroup]):
             .annotate(live_key_count=Coalesce(Subquery(count), 0))
             .prefetch_related(managers)
         )
+
+    @action(permissions=["add"], description="Create Consumer Group", icon="add", variant=ActionVariant.PRIMARY)
+    def create(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponseRedirect(reverse("admin:keys_consumergroup_add"))
 
     def verb_create(self, request: HttpRequest, form: forms.ModelForm[ConsumerGroup]) -> ConsumerGroup:
         return create_group(actor=request_actor(request), **form.cleaned_data)

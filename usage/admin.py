@@ -91,7 +91,7 @@ class GatewayFilter(VisibleDropdownFilter):
 
 @admin.register(UsageEvent)
 class UsageEventAdmin(ConsoleAdmin[UsageEvent]):
-    list_display = ("time", "outcome_label", "key_text", "gateway", "request", "status_label", "latency")
+    list_display = ("time", "outcome_label", "key_text", "gateway", "request_text", "status_label", "latency")
     list_display_links = ("time",)
     list_filter = (
         ("outcome", ChoicesDropdownFilter),
@@ -109,7 +109,7 @@ class UsageEventAdmin(ConsoleAdmin[UsageEvent]):
     fieldsets = (
         (None, {"fields": ("time", "outcome_label", "reason_words", "gateway", "decision_id", "event_id")}),
         ("Key", {"fields": ("key", "version_text", "group_text")}),
-        ("Request", {"fields": ("request", "client_ip", "status_label", "latency")}),
+        ("Request", {"fields": ("request_text", "client_ip", "status_label", "latency")}),
         ("Model", {"fields": ("provider", "model", "operation", "input_tokens", "output_tokens", "cost")}),
         ("Record", {"fields": ("received",)}),
     )
@@ -168,7 +168,7 @@ class UsageEventAdmin(ConsoleAdmin[UsageEvent]):
         return event.consumer_group.name if event.consumer_group else "none (every group)"
 
     @display(description="Request")
-    def request(self, event: UsageEvent) -> SafeString | str:
+    def request_text(self, event: UsageEvent) -> SafeString | str:
         if event.outcome == Outcome.DENIED:
             return REASONS.get(event.reason, event.reason)
         words = f"{event.method} {event.path}".strip()
