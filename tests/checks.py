@@ -76,7 +76,8 @@ class Run:
 
         def do() -> Outcome:
             report = self.folder / f"{home}.xml"
-            options = ["--numprocesses", str(WORKERS), f"--junitxml={report}", "--durations=5", "--durations-min=2"]
+            options = ["--numprocesses", str(WORKERS), "--dist=loadgroup", f"--junitxml={report}"]
+            options += ["--durations=5", "--durations-min=2"]
             with home_environment(home, redis_servers=WORKERS) as environment:
                 status = run_pytest([*options, *(["--slow"] if slow else [])], environment)
             outcome = _read_report(name, report)

@@ -59,7 +59,7 @@ class Watched:
     def output(self) -> str:
         return "".join(self.lines)
 
-    def says(self, pattern: str, seconds: float = 60) -> re.Match[str]:
+    def says(self, pattern: str, seconds: float = 90) -> re.Match[str]:
         """Return the match once the output has one. Errors: AssertionError with the output, if it never does."""
         eventually(lambda: re.search(pattern, self.output) or self.process.poll() is not None, seconds)
         self._reader.join(1) if self.process.poll() is not None else None

