@@ -51,7 +51,7 @@ class StrictFilterBackend(DjangoFilterBackend):
         known = set(filters)
         if not one_object:
             known |= {"page", "page_size"} if getattr(view, "action", None) == "list" else set()
-            known |= {"search"} if getattr(view, "search_fields", None) else set()
+            known |= {"search"} if _is_searched(view) else set()
             known |= {"ordering"} if getattr(view, "ordering_fields", None) else set()
         errors: dict[str, list[ErrorDetail]] = {}
         for name, values in request.query_params.lists():
@@ -64,9 +64,19 @@ class StrictFilterBackend(DjangoFilterBackend):
 
 
 class PlainSearchFilter(SearchFilter):
-    """Searches the view's `search_fields` for every word."""
+    """Searches the view's `search_fields` for every word, or leaves it to the view's own `search(queryset, text)`."""
 
     search_description = f"Words that must all occur; at most {MOST_WORDS} of them, and {LONGEST_TEXT} characters."
+
+    def filter_queryset[M: Model, R](self, request: Request, queryset: QuerySet[M, R], view: APIView) -> QuerySet[M, R]:
+        own = getattr(view, "search", None)
+        if own is None:
+            return super().filter_queryset(request, queryset, view)
+        terms = self.get_search_terms(request)
+        return cast("QuerySet[M, R]", own(queryset, " ".join(terms))) if terms else queryset
+
+    def get_schema_operation_parameters(self, view: APIView) -> list[dict[str, Any]]:
+        return super().get_schema_operation_parameters(view) if _is_searched(view) else []
 
     def get_search_terms(self, request: Request) -> list[str]:
         # Every word is a condition for each field: without a limit, more than a database takes.
@@ -79,6 +89,10 @@ class PlainSearchFilter(SearchFilter):
         if len(terms) > MOST_WORDS:
             raise ValidationError({"search": [f"At most {MOST_WORDS} words."]}, code="max_length")
         return terms
+
+
+def _is_searched(view: APIView) -> bool:
+    return bool(getattr(view, "search_fields", None) or getattr(view, "search", None))
 
 
 class StableOrderingFilter(OrderingFilter):

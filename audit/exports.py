@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import batched
 from typing import Any, Final
 
@@ -35,6 +36,8 @@ def disarm(cell: object) -> str:
             return cell.astimezone(UTC).isoformat()
         case int() | float():
             return str(cell)
+        case Decimal():
+            return f"{cell:f}"
         case _:
             text = redact(str(cell))
             return f"'{text}" if text.startswith(FORMULA_STARTS) else text

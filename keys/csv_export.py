@@ -24,9 +24,14 @@ COLUMNS: Final = (
 
 def csv_of(keys: QuerySet[GatewayKey]) -> tuple[str, int]:
     """Return the CSV of `keys`, whose group, members and metrics should be joined, and how many rows it has."""
-    current = KeyVersion.objects.filter(key=OuterRef("pk"), valid_until__isnull=True)
-    dataset = KeyResource().export(keys.annotate(version=Subquery(current.values("number"))))
+    dataset = KeyResource().export(with_version(keys))
     return DisarmedCSV().export_data(dataset), len(dataset)
+
+
+def with_version(keys: QuerySet[GatewayKey]) -> QuerySet[GatewayKey]:
+    """Return `keys`, each with the number of its current version, which `cell` needs."""
+    current = KeyVersion.objects.filter(key=OuterRef("pk"), valid_until__isnull=True)
+    return keys.annotate(version=Subquery(current.values("number")))
 
 
 class DisarmedCSV(CSV):
@@ -66,6 +71,10 @@ def cell(key: GatewayKey, column: str) -> object:
             return key.status_at(clock.now()).value
         case "consumer_group":
             return key.consumer_group.slug if key.consumer_group else None
+        case "created_by":
+            return key.created_by.username if key.created_by else "system"
+        case "revoked_by" if key.revoked_at is not None:
+            return key.revoked_by.username if key.revoked_by else "system"
         case "allowed_networks":
             return " ".join(key.allowed_networks)
         case "total_requests" | "requests_24h":
