@@ -29,6 +29,8 @@ class DialogForm(BaseDialogForm):
     Errors, when made: Http404 for an object that the member does not see; Forbidden, which the middleware records.
     """
 
+    # Templates read these from the class, which Django would otherwise call to see what it makes.
+    do_not_call_in_templates: ClassVar[bool] = True
     model: ClassVar[type[models.Model]]
     permission: ClassVar[str]
     # What the dialog says, below its title; and whether its button is red.
@@ -60,11 +62,12 @@ def find_visible[M: models.Model](request: HttpRequest, model: type[M], object_i
 
 
 def dialog_action[F: DialogForm](
-    form_class: type[F], *, title: str, submit: str, icon: str, url_path: str | None = None
+    form_class: type[F], *, title: str, submit: str, icon: str, url_path: str | None = None, loud: bool = True
 ) -> Callable[[Callable[[Any, HttpRequest, F], HttpResponse]], Any]:
     """Make a method `(self, request, form)` an action of rows and details that a dialog stands before.
 
     What the verb refuses is shown in the dialog, which stays open; a Conflict is recorded as a refused attempt.
+    loud: whether the button on the page is red already, where the dialog's is (`destructive`).
     """
     dialog = ActionDialog(title=title, form_class=form_class, form_submit_text=submit)
 
@@ -80,7 +83,7 @@ def dialog_action[F: DialogForm](
                 add_errors(form, error)
             return show_dialog(request, form, title=title, submit=submit)
 
-        variant = ActionVariant.DANGER if form_class.destructive else ActionVariant.DEFAULT
+        variant = ActionVariant.DANGER if form_class.destructive and loud else ActionVariant.DEFAULT
         return action(
             description=title, icon=icon, variant=variant, dialog=dialog, url_path=url_path, attrs={"role": "button"}
         )(perform)

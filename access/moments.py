@@ -9,13 +9,13 @@ from django.utils.safestring import SafeString
 
 from audit import clock
 
-# From the largest: a span is told in the first unit that it fills.
+# A span is told in the first unit of which it has so many: "45 days" says more than "2 months".
 UNITS = (
-    ("year", timedelta(days=365)),
-    ("month", timedelta(days=30)),
-    ("day", timedelta(days=1)),
-    ("hour", timedelta(hours=1)),
-    ("minute", timedelta(minutes=1)),
+    ("year", timedelta(days=365), 2),
+    ("month", timedelta(days=30), 3),
+    ("day", timedelta(days=1), 1),
+    ("hour", timedelta(hours=1), 1),
+    ("minute", timedelta(minutes=1), 1),
 )
 
 
@@ -43,10 +43,11 @@ def relative(at: datetime, now: datetime) -> str:
 
 
 def duration(span: timedelta) -> str:
-    """Return a span in its largest unit, rounded down: "3 days", "1 hour", "40 seconds"."""
-    for name, length in UNITS:
-        if span >= length:
-            return _counted(span // length, name)
+    """Return a span in its largest fitting unit, rounded: "3 days", "1 hour", "40 seconds"."""
+    for name, length, fewest in UNITS:
+        if span >= length * fewest:
+            # Rounded, so that a key made a moment ago for 30 days does not expire "in 29 days".
+            return _counted(round(span / length), name)
     return _counted(int(span.total_seconds()), "second")
 
 

@@ -195,12 +195,12 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
             raise Conflict("already_processed", "This was carried out already. A value is not shown twice.") from done
         return reveal_in_dialog(request, secret_of(issued, f"Gateway key {issued.key} rotated"))
 
-    @dialog_action(EndGraceForm, title="End grace", submit="End grace now", icon="timer_off")
+    @dialog_action(EndGraceForm, title="End grace", submit="End grace now", icon="timer_off", loud=False)
     def end_grace(self, request: HttpRequest, form: EndGraceForm) -> HttpResponse:
         key = lifecycle.end_grace(actor=request_actor(request), key_id=form.obj.pk)
         return reload_page(request, f"The older values of {key} are refused from now on.")
 
-    @dialog_action(DisableForm, title="Disable", submit="Disable", icon="pause_circle")
+    @dialog_action(DisableForm, title="Disable", submit="Disable", icon="pause_circle", loud=False)
     def disable(self, request: HttpRequest, form: DisableForm) -> HttpResponse:
         key = lifecycle.disable(actor=request_actor(request), key_id=form.obj.pk)
         return reload_page(request, f"{key} is disabled.")

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any, ClassVar, Final, cast
 
 from django import forms
-from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from unfold.widgets import (
     UnfoldAdminIntegerFieldWidget,
@@ -73,7 +72,7 @@ class RotateForm(KeyDialog):
         grace.initial = str(_seconds(default))
         if group is not None and group.max_grace_seconds is not None:
             grace.help_text = f"The policy of {group.name} allows at most {_span(longest)}."
-        self.fields["custom_minutes"].help_text = f"At most {longest // timedelta(minutes=1):,}."
+        self.fields["custom_minutes"].help_text = f"At most {self._most_minutes():,}."
         if self.obj.lifetime is None:
             del self.fields["renew_expiry"]
         else:
@@ -82,16 +81,16 @@ class RotateForm(KeyDialog):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
-        if cleaned.get("grace") == CUSTOM and cleaned.get("custom_minutes") is None and "custom_minutes" in cleaned:
-            self.add_error("custom_minutes", "Say how many minutes.")
-        if not self.errors:
-            try:
-                policy.chosen_grace(self.chosen_grace, self.obj.consumer_group)
-            except ValidationError as error:
-                self.add_error(
-                    "custom_minutes" if cleaned["grace"] == CUSTOM else "grace", ValidationError(error.messages)
-                )
+        if cleaned.get("grace") == CUSTOM and "custom_minutes" in cleaned:
+            minutes, most = cleaned["custom_minutes"], self._most_minutes()
+            if minutes is None:
+                self.add_error("custom_minutes", "Say how many minutes.")
+            elif minutes > most:
+                self.add_error("custom_minutes", f"At most {most:,} minutes.")
         return cleaned
+
+    def _most_minutes(self) -> int:
+        return policy.longest_grace(self.obj.consumer_group) // timedelta(minutes=1)
 
     @property
     def chosen_grace(self) -> timedelta:

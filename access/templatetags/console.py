@@ -15,9 +15,9 @@ register = template.Library()
 
 
 @register.filter
-def moment(at: datetime | None, absent: str = "—") -> SafeString:
-    """Write a time as the console does (access/moments.py)."""
-    return moments.moment(at, absent=absent)
+def moment(at: datetime | str | None, absent: str = "—") -> SafeString:
+    """Write a time as the console does (access/moments.py); "" is what Django makes of a relation that is missing."""
+    return moments.moment(at if isinstance(at, datetime) else None, absent=absent)
 
 
 @register.simple_tag

@@ -13,7 +13,8 @@ document.addEventListener("DOMContentLoaded", () => {
     const note = document.createElement("div");
     note.className = "kt-policy";
     note.setAttribute("aria-live", "polite");
-    expiry.parentNode.append(note);
+    // Below the box that unfold draws around the select, whose arrow it would move otherwise.
+    expiry.parentNode.after(note);
     let touched = document.querySelector(".errornote") !== null;
 
     for (const control of [expiry, date]) {
