@@ -27,7 +27,7 @@ from access.moments import moment
 from access.reveal import Secret
 from audit import clock
 
-STATUS_LABELS: Final = {"active": "success", "expired": "warning", "revoked": "danger"}
+STATUS_LABELS: Final = {"Active": "success", "Expired": "warning", "Revoked": "danger"}
 LIFETIMES: Final = (
     ("7", "7 days"),
     ("30", "30 days"),
@@ -150,9 +150,8 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
         return reload_page(request, f"{form.obj} is revoked.")
 
     @display(description="Status", label=STATUS_LABELS)
-    def status_label(self, access_key: AccessKey) -> tuple[str, str]:
-        status = access_key.status()
-        return status, status.capitalize()
+    def status_label(self, access_key: AccessKey) -> str:
+        return access_key.status().capitalize()
 
     @display(description="Created", ordering="created_at")
     def created(self, access_key: AccessKey) -> SafeString:

@@ -112,7 +112,7 @@ class MemberAdmin(ConsoleAdmin[Member]):
         ("Password", {"fields": ("new_password", "same_password")}),
     )
     fieldsets = (
-        (None, {"fields": ("username", "name", "email", "role", "is_active")}),
+        (None, {"fields": ("handle", "name", "email", "role", "is_active")}),
         (
             "What they did and hold",
             {"fields": ("date_joined_at", "last_sign_in", "groups", "access_keys", "audit_trail")},
@@ -120,8 +120,7 @@ class MemberAdmin(ConsoleAdmin[Member]):
     )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        told = ("date_joined_at", "last_sign_in", "groups", "access_keys", "audit_trail")
-        return (*told, "username") if obj is not None else told
+        return ("handle", "date_joined_at", "last_sign_in", "groups", "access_keys", "audit_trail")
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         if obj is None:
@@ -162,6 +161,10 @@ class MemberAdmin(ConsoleAdmin[Member]):
     def set_password(self, request: HttpRequest, form: PasswordForm) -> HttpResponse:
         set_password(actor=request_actor(request), member_id=form.obj.pk, password=form.cleaned_data["new_password"])
         return reload_page(request, f"{form.obj} has a new password; their sessions have ended.")
+
+    @display(description="Username")
+    def handle(self, member: Member) -> str:
+        return member.username
 
     @display(description="Full name", ordering="name")
     def full_name(self, member: Member) -> str:

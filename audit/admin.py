@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final, cast
 
 from django.contrib import admin
@@ -216,8 +216,10 @@ class AuditEntryAdmin(ModelAdmin):
             return "Nothing more was recorded."
         names = sorted(set(entry.before) | set(entry.after))
         # The first entry of an object has no before: two columns of which one is empty would say less.
-        rows = [(_name(name), _told(entry.before.get(name)), _told(entry.after.get(name))) for name in names]
-        facts = [(_name(name), _told(value)) for name, value in sorted(entry.detail.items())]
+        rows = [
+            (_name(name), _told(entry.before.get(name), name), _told(entry.after.get(name), name)) for name in names
+        ]
+        facts = [(_name(name), _told(value, name)) for name, value in sorted(entry.detail.items())]
         context = {"rows": rows, "changed": bool(entry.before), "facts": facts}
         return SafeString(render_to_string("console/changes.html", context))
 
@@ -245,8 +247,8 @@ def _name(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _told(value: Any) -> str:
-    """Return one recorded value as a person reads it; times as the console writes them."""
+def _told(value: Any, name: str = "") -> str:
+    """Return one recorded value as a person reads it; times as the console writes them, spans in days and hours."""
     match value:
         case None | "" | []:
             return ABSENT
@@ -264,5 +266,9 @@ def _told(value: Any) -> str:
             except ValueError:
                 return value
             return _utc(at) if at.tzinfo is not None else value
+        case int() if name == "lifetime" or name.endswith("_seconds"):
+            return str(timedelta(seconds=value)).removesuffix(", 0:00:00")
+        case int():
+            return f"{value:,}" if not name.endswith("id") else str(value)
         case _:
             return str(value)

@@ -185,10 +185,10 @@ class GatewayAdmin(ConsoleAdmin[Gateway]):
     @display(
         description="Usage",
         ordering="usage_source",
-        label={UsageSource.AUTHORIZE.value: "default", UsageSource.REPORT.value: "info"},
+        label={UsageSource.AUTHORIZE.label: "default", UsageSource.REPORT.label: "info"},
     )
-    def usage_label(self, gateway: Gateway) -> tuple[str, str]:
-        return gateway.usage_source, UsageSource(gateway.usage_source).label
+    def usage_label(self, gateway: Gateway) -> str:
+        return str(UsageSource(gateway.usage_source).label)
 
     @display(description="Consumer groups")
     def groups(self, gateway: Any) -> SafeString | str:

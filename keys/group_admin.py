@@ -31,7 +31,7 @@ from keys.policy import longest_grace
 class NetworksField(forms.CharField):
     """Networks, one a line, as the list of text that the models keep."""
 
-    widget = UnfoldAdminTextareaWidget
+    widget = UnfoldAdminTextareaWidget(attrs={"rows": 4})
 
     def prepare_value(self, value: Any) -> Any:
         return "\n".join(value) if isinstance(value, list) else value
@@ -51,6 +51,7 @@ class NetworksField(forms.CharField):
 
 
 class GroupForm(forms.ModelForm[ConsumerGroup]):
+    description = forms.CharField(required=False, max_length=2_000, widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}))
     allowed_networks = NetworksField(
         required=False,
         help_text="One network a line, such as 10.0.0.0/8 or 2001:db8::/32. None: the traffic may come from anywhere. "

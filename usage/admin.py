@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -18,8 +19,9 @@ from unfold.paginator import InfinitePaginator
 from access.console import ConsoleAdmin
 from access.list_filters import VisibleDropdownFilter
 from access.models import Member
-from access.moments import moment
+from access.moments import moment, relative
 from access.tokens import HINT_LENGTH
+from audit import clock
 from audit.list_filters import DayRangeFilter
 from keys.models import GatewayKey, KeyVersion
 from usage.models import Outcome, UsageEvent
@@ -102,7 +104,7 @@ class UsageEventAdmin(ConsoleAdmin[UsageEvent]):
     )
     list_select_related = ("key", "version", "gateway", "consumer_group")
     search_fields = ("decision_id",)
-    search_help_text = "Decision id, name or id of a key, or a hint such as kt_gk_a1b2"
+    search_help_text = "Decision id, key, or hint"
     ordering = ("-occurred_at", "-id")
     paginator = InfinitePaginator
     list_per_page = 50
@@ -113,6 +115,12 @@ class UsageEventAdmin(ConsoleAdmin[UsageEvent]):
         ("Model", {"fields": ("provider", "model", "operation", "input_tokens", "output_tokens", "cost")}),
         ("Record", {"fields": ("received",)}),
     )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Leave out what does not apply: most requests are none to a language model."""
+        facts = ("provider", "model", "operation", "input_tokens", "output_tokens", "cost")
+        told = obj is not None and any(getattr(obj, fact) not in {None, ""} for fact in facts)
+        return [part for part in self.fieldsets if part[0] != "Model" or told]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return [field for _, options in self.fieldsets for field in options["fields"]]
@@ -137,11 +145,18 @@ class UsageEventAdmin(ConsoleAdmin[UsageEvent]):
 
     @display(description="Time", ordering="occurred_at")
     def time(self, event: UsageEvent) -> SafeString:
-        return moment(event.occurred_at)
+        # To the second: between two requests a minute is a long time.
+        at = event.occurred_at.astimezone(UTC)
+        return format_html(
+            '<time class="kt-moment" datetime="{}"><span>{} UTC</span> <small>{}</small></time>',
+            at.isoformat(),
+            f"{at:%Y-%m-%d %H:%M:%S}",
+            relative(at, clock.now()),
+        )
 
-    @display(description="Outcome", label={Outcome.SERVED.value: "success", Outcome.DENIED.value: "danger"})
-    def outcome_label(self, event: UsageEvent) -> tuple[str, str]:
-        return event.outcome, Outcome(event.outcome).label
+    @display(description="Outcome", label={Outcome.SERVED.label: "success", Outcome.DENIED.label: "danger"})
+    def outcome_label(self, event: UsageEvent) -> str:
+        return str(Outcome(event.outcome).label)
 
     @display(description="Reason")
     def reason_words(self, event: UsageEvent) -> str:
@@ -177,7 +192,8 @@ class UsageEventAdmin(ConsoleAdmin[UsageEvent]):
     @display(description="Status", ordering="status")
     def status_label(self, event: UsageEvent) -> SafeString:
         if event.status is None:
-            return format_html('<span class="kt-quiet">{}</span>', "not reported")
+            words = "not reported" if event.outcome == Outcome.SERVED else "—"
+            return format_html('<span class="kt-quiet">{}</span>', words)
         tone = "kt-bad" if event.status >= 400 else "kt-good"
         return format_html('<span class="kt-number {}">{}</span>', tone, str(event.status))
 
