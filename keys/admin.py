@@ -88,7 +88,9 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
     @display(description="Consumer group", ordering=NullsLast("consumer_group__name"))
     def group(self, key: GatewayKey) -> str | SafeString:
         return (
-            str(key.consumer_group) if key.consumer_group else format_html('<span class="kt-quiet">All groups</span>')
+            str(key.consumer_group)
+            if key.consumer_group
+            else format_html('<span class="kt-quiet">{}</span>', "All groups")
         )
 
     @display(description="Hint", ordering="hint")
