@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
@@ -36,6 +37,12 @@ def record_failure(*, credentials: dict[str, Any], request: HttpRequest | None =
         label=member.username if member else "unknown username", ip=client_ip(request) if request else None
     )
     _record(AuditAction.SESSION_SIGN_IN_FAILED, actor, member)
+
+
+def typed_username(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
+    """Return what the throttle on failed sign-ins knows a username by: a digest, because it may be a secret."""
+    typed = credentials.get("username") if credentials else request.POST.get("username")
+    return hashlib.sha256(str(typed or "").encode(errors="replace")).hexdigest()
 
 
 def _record(action: AuditAction, actor: Actor, member: Member | None) -> None:

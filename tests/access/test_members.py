@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 import time_machine
+from axes.models import AccessAttempt
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.db import connection
@@ -132,6 +133,24 @@ def test_signing_in_and_out_and_failing_to_is_recorded(admin: Member) -> None:
         ("session.signed_out", "member", admin.username),
     ]
     assert AuditEntry.objects.filter(action="session.signed_in", ip="127.0.0.1").exists()
+
+
+def test_what_was_typed_as_a_username_is_kept_nowhere(db: None) -> None:
+    typed = "a password in the wrong field"
+    Client().post("/admin/login/", {"username": typed, "password": "x"})
+    attempt = AccessAttempt.objects.values().get()
+    assert typed not in str(attempt)
+    assert attempt["failures_since_start"] == 1
+    assert typed not in str(list(AuditEntry.objects.values()))
+
+
+def test_ten_failures_close_the_door_for_that_name_and_address(admin: Member) -> None:
+    client = Client()
+    for _ in range(10):
+        client.post("/admin/login/", {"username": admin.username, "password": "wrong"})
+    assert client.post("/admin/login/", {"username": admin.username, "password": PASSWORD}).status_code == 429
+    elsewhere = Client(REMOTE_ADDR="192.0.2.7")
+    assert elsewhere.post("/admin/login/", {"username": admin.username, "password": PASSWORD}).status_code == 302
 
 
 def test_an_access_key_is_usable_until_it_expires_or_is_revoked(manager: Member) -> None:
