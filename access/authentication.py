@@ -10,6 +10,7 @@ from rest_framework.request import Request
 
 from access.access_keys import find_usable
 from access.models import AccessKey, Member
+from access.throttles import count_stranger
 
 CHALLENGE: Final = 'Bearer realm="keeptrusts"'
 
@@ -23,6 +24,7 @@ class AccessKeyAuthentication(BaseAuthentication):
             return None
         access_key = find_usable(value)
         if access_key is None:
+            count_stranger(request)
             raise AuthenticationFailed("This is no access key that may be used now.", code="invalid_token")
         return access_key.owner, access_key
 

@@ -9,6 +9,7 @@ from rest_framework.request import Request
 
 from access.actors import caller, request_actor
 from access.refusals import Forbidden
+from access.throttles import count_stranger
 
 # While rest_framework.views is being made, it asks for this module.
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ VERBS: Final = {
     "retrieve": "view",
     "create": "add",
     "partial_update": "change",
+    "metadata": "view",
     "bulk_revoke": "revoke",
 }
 
@@ -32,6 +34,8 @@ class RolePermission(BasePermission):
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         if not request.user.is_authenticated:
+            # They get no further, and DRF counts only who does.
+            count_stranger(request)
             return False
         # For houses that cannot import `access` (design §10).
         request._request.actor = request_actor(request)  # type: ignore[attr-defined]  # ours

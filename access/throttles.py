@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from redis import RedisError
+from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
@@ -19,9 +20,9 @@ log = logging.getLogger(__name__)
 
 
 class _Throttle(SimpleRateThrottle):
-    def allow_request(self, request: Request, view: APIView) -> bool:
+    def allow_request(self, request: Request, view: APIView | None) -> bool:
         try:
-            return super().allow_request(request, view)
+            return super().allow_request(request, cast("APIView", view))
         except (RedisError, OSError):
             # Throttling keeps order among callers and guards nothing: without its store everybody goes on.
             log.warning("Requests are not throttled: the cache does not answer.", exc_info=True)
@@ -49,3 +50,17 @@ class AddressThrottle(_Throttle):
 
     def get_cache_key(self, request: Request, view: APIView) -> str | None:
         return None if request.user.is_authenticated else self._cache_key(client_ip(request))
+
+
+class _StrangerThrottle(AddressThrottle):
+    """The same count, while it is not known yet who the caller is."""
+
+    def get_cache_key(self, request: Request, view: APIView | None) -> str:
+        return self._cache_key(client_ip(request))
+
+
+def count_stranger(request: Request) -> None:
+    """Count a caller who brought no credential, or none that may be used. Errors: Throttled."""
+    throttle = _StrangerThrottle()
+    if not throttle.allow_request(request, None):
+        raise Throttled(throttle.wait())

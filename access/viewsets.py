@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
-from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.request import Request
 from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import GenericViewSet
@@ -23,20 +22,6 @@ class ApiViewSet[M: Model](GenericViewSet[M]):
         if not request.META.get("CONTENT_LENGTH") and request.method in {"POST", "PATCH"}:
             _measure(request)
         return super().initialize_request(request, *args, **kwargs)
-
-    def perform_authentication(self, request: Request) -> None:
-        try:
-            super().perform_authentication(request)
-        except AuthenticationFailed:
-            self.check_throttles(request)
-            raise
-
-    def permission_denied(self, request: Request, message: str | None = None, code: str | None = None) -> Any:
-        # Strangers get no further than here, and DRF would count only who does.
-        if not request.user.is_authenticated:
-            self.check_throttles(request)
-            raise NotAuthenticated
-        return super().permission_denied(request, message, code)
 
     def body(self, serializer_class: type[BaseSerializer[Any]], **options: Any) -> dict[str, Any]:
         """Return the request's body as `serializer_class` reads it; ValidationError (400) for what it refuses."""

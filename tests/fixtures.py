@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from access.models import Member
@@ -58,5 +59,6 @@ def auditor_api(api: ApiOf, auditor: Member) -> APIClient:
 
 @pytest.fixture
 def stranger_api() -> APIClient:
-    """Somebody without any credential."""
+    """Somebody without any credential, whom the throttle has not seen yet."""
+    cache.clear()
     return APIClient()
