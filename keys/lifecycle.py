@@ -301,8 +301,9 @@ def _apply(key: GatewayKey, changed: Mapping[str, Any], now: datetime) -> None:
         policy.check_expiry(expires_at, key.consumer_group, now)
     if reset:
         _set_expiry(key, expires_at, now)
-        # Grace never outlives the key: a nearer expiry cuts what is running.
-        key.versions.filter(valid_until__gt=expires_at).update(valid_until=expires_at)
+        if expires_at is not None:
+            # Grace never outlives the key: a nearer expiry cuts what is running.
+            key.versions.filter(valid_until__gt=expires_at).update(valid_until=expires_at)
         key.grace_until = _latest_grace(key, now)
 
 
