@@ -41,11 +41,10 @@ OVERLAPS: Final = (
     ("86400", "1 day"),
     ("604800", "7 days"),
 )
-USAGE_HELP: Final = {
-    UsageSource.AUTHORIZE: "Counted when it asks. Nothing more to set up; the status of the answer is not known, "
-    "so its error rate is “not reported”.",
-    UsageSource.REPORT: "It reports what it served. Exact, with status, latency and tokens; needs a log shipper.",
-}
+USAGE_HELP: Final = (
+    "When asked: nothing more to set up; the status of the answer is not known, so the error rate is “not reported”. "
+    "Reported: with status, latency and tokens; the gateway, or a log shipper beside it, sends what was served."
+)
 
 
 class GatewayForm(forms.ModelForm[Gateway]):
@@ -56,14 +55,14 @@ class GatewayForm(forms.ModelForm[Gateway]):
         help_text="The groups whose keys it may accept. None named: all of them.",
     )
     usage_source = forms.ChoiceField(
-        choices=[(source.value, words) for source, words in USAGE_HELP.items()],
+        choices=UsageSource.choices,
         initial=UsageSource.AUTHORIZE,
         widget=UnfoldAdminRadioSelectWidget,
-        help_text="Where its requests are counted; never in both places.",
+        help_text=USAGE_HELP,
     )
     client_address = forms.ChoiceField(
         label="Client address from",
-        choices=[(choice.value, choice.label) for choice in ClientAddress],
+        choices=ClientAddress.choices,
         initial=ClientAddress.HEADER,
         widget=UnfoldAdminSelectWidget,
         help_text="The header in which it sends the client's address; allowed networks are held against it.",
@@ -172,14 +171,19 @@ class GatewayAdmin(ConsoleAdmin[Gateway]):
 
     def _secret(self, request: HttpRequest, issued: IssuedToken, title: str, overlap: str = "") -> Secret:
         link = reverse(f"{self.admin_site.name}:gateways_gateway_change", args=[issued.gateway.pk])
-        authorize = request.build_absolute_uri("/gateway/v1/authorize")
+        context = {
+            "authorize": request.build_absolute_uri("/gateway/v1/authorize"),
+            "report": request.build_absolute_uri("/gateway/v1/usage"),
+            "reports": issued.gateway.usage_source == UsageSource.REPORT,
+            "overlap": overlap,
+        }
         return Secret(
             title=title,
             name=f"Token of {issued.gateway.name}",
             value=issued.value,
             usage="console/gateway_token_usage.html",
             done_url=link,
-            context={"authorize": authorize, "overlap": overlap},
+            context=context,
         )
 
     @display(
@@ -193,7 +197,7 @@ class GatewayAdmin(ConsoleAdmin[Gateway]):
     @display(description="Consumer groups")
     def groups(self, gateway: Any) -> SafeString | str:
         names = sorted(group.name for group in getattr(gateway, "visible_groups", ()))
-        return format_html_join(", ", "{}", ((name,) for name in names)) or "all"
+        return format_html('<span class="kt-wide-cell">{}</span>', ", ".join(names)) if names else "all"
 
     @display(description="Token")
     def token(self, gateway: Any) -> SafeString:

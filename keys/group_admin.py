@@ -64,6 +64,15 @@ class GroupForm(forms.ModelForm[ConsumerGroup]):
         help_text="Only these Managers (and Admins) manage the group's keys. None named: every Manager does.",
     )
 
+    def clean(self) -> dict[str, Any] | None:
+        """Say it at the field: what the database's constraint would say is its name."""
+        cleaned = super().clean()
+        default, most = (self.cleaned_data.get(field) for field in ("default_lifetime_days", "max_lifetime_days"))
+        if default is not None and most is not None and default > most:
+            error = ValidationError("This is longer than the maximum lifetime.", code="above_maximum")
+            self.add_error("default_lifetime_days", error)
+        return cleaned
+
 
 @admin.register(ConsumerGroup)
 class ConsumerGroupAdmin(ConsoleAdmin[ConsumerGroup]):
@@ -95,12 +104,23 @@ class ConsumerGroupAdmin(ConsoleAdmin[ConsumerGroup]):
     )
     fieldsets = (*add_fieldsets, ("What is in it", {"fields": ("key_link", "created")}))
 
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is None or self.has_change_permission(request, obj):
+            return fieldsets
+        # Who only reads gets lines of text, not what the database keeps.
+        shown = {"allowed_networks": "networks"}
+        return [
+            (title, {**options, "fields": [shown.get(field, field) for field in options["fields"]]})
+            for title, options in fieldsets
+        ]
+
     def get_prepopulated_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return {} if obj is not None else self.prepopulated_fields
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         # Gateways name the slug in their configuration: it stays.
-        return ("slug", "key_link", "created") if obj is not None else ()
+        return ("slug", "networks", "key_link", "created") if obj is not None else ()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ConsumerGroup]:
         keys = GatewayKey.objects.usable().filter(consumer_group=OuterRef("pk")).order_by()
@@ -139,8 +159,12 @@ class ConsumerGroupAdmin(ConsoleAdmin[ConsumerGroup]):
         return ", ".join(member.username for member in group.managers.all()) or "every Manager"
 
     @display(description="Policy")
-    def policy(self, group: ConsumerGroup) -> str:
-        return " · ".join(policy_words(group)) or "no limits"
+    def policy(self, group: ConsumerGroup) -> SafeString:
+        return format_html('<span class="kt-wide-cell">{}</span>', " · ".join(policy_words(group)) or "no limits")
+
+    @display(description="Allowed networks")
+    def networks(self, group: ConsumerGroup) -> str:
+        return "\n".join(group.allowed_networks) or "Anywhere"
 
     @display(description="Gateway keys")
     def key_link(self, group: Any) -> SafeString:
