@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from html import unescape
 from typing import Any
 
 import pytest
@@ -35,6 +37,11 @@ def console(db: None) -> Console:
         return client
 
     return browser_of
+
+
+def text_of(response: Any) -> str:
+    """Return what a person reads of a page, with single spaces."""
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", response.content.decode())).split())
 
 
 def form(**given: Any) -> dict[str, Any]:

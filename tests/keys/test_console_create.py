@@ -10,7 +10,6 @@ from uuid import uuid4
 import pytest
 from django.apps import apps
 from django.contrib.sessions.models import Session
-from django.http import HttpResponse
 from django.test import Client
 
 from access.models import Member
@@ -28,7 +27,7 @@ def create(client: Client, **given: Any) -> Any:
     return client.post(ADD, form(form_token=uuid4(), **given))
 
 
-def shown_value(response: HttpResponse) -> str:
+def shown_value(response: Any) -> str:
     """Return the value in the box of the page that shows it."""
     found = re.search(r'id="secret-value"[^>]*>([^<]*)<', response.content.decode())
     assert found, "no value is shown"

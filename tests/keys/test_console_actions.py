@@ -1,0 +1,290 @@
+"""The dialogs of the console that change a key's state, and what is done with several keys at once."""
+
+from __future__ import annotations
+
+import csv
+import re
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.test import Client
+
+from access.models import Member
+from access.tokens import digest
+from audit import clock
+from audit.actions import AuditAction
+from audit.models import AuditEntry
+from keys import lifecycle
+from keys.models import GatewayKey
+from keys.status import KeyStatus
+from tests.factories import TESTS, make_group, make_key, make_member
+from tests.keys.conftest import KEYS, Console, dialog_of, page_of
+
+SENT = {"_form_submitted": "True"}
+
+
+def rotation(**given: Any) -> dict[str, Any]:
+    return {**SENT, "form_token": uuid4(), "grace": "3600", "renew_expiry": "on", **given}
+
+
+def buttons(client: Client, key: GatewayKey) -> list[str]:
+    """Return the actions that the page of a key offers."""
+    page = client.get(page_of(key)).content.decode()
+    return re.findall(rf'hx-get="/admin/keys/gatewaykey/{key.pk}/([a-z_]+)/"', page)
+
+
+def selected(action: str, *keys: GatewayKey, **given: Any) -> dict[str, Any]:
+    return {"action": action, "_selected_action": [str(key.pk) for key in keys], **given}
+
+
+# --- dialogs ----------------------------------------------------------------------------------------------------------
+
+
+def test_rotate_shows_the_new_value_in_the_dialog(console: Console, admin: Member) -> None:
+    key = make_key().key
+    response = console(admin).post(dialog_of(key, "rotate"), rotation())
+    shown = re.search(r'id="secret-value"[^>]*>([^<]*)<', response.content.decode())
+    assert shown
+    old, new = key.versions.order_by("number")
+    assert bytes(new.digest) == digest(shown[1])
+    assert old.valid_until is not None
+    assert timedelta(minutes=59) < old.valid_until - clock.now() <= timedelta(hours=1)
+    assert "no-store" in response["Cache-Control"]
+    assert response["HX-Retarget"] == "#dialog"
+    assert not response.cookies
+
+
+def test_rotate_offers_what_the_policy_allows(console: Console, admin: Member) -> None:
+    key = make_key(consumer_group=make_group(max_grace_seconds=7200)).key
+    client = console(admin)
+    page = client.get(dialog_of(key, "rotate")).content.decode()
+    assert re.findall(r'<option value="([^"]*)"', page) == ["0", "3600", "7200", "custom"]
+    refused = client.post(dialog_of(key, "rotate"), rotation(grace="custom", custom_minutes="121"))
+    assert "At most 120 minutes" in refused.content.decode()
+    assert "valid choice" in client.post(dialog_of(key, "rotate"), rotation(grace="86400")).content.decode()
+    assert key.versions.count() == 1
+    assert (
+        "secret-value"
+        in client.post(dialog_of(key, "rotate"), rotation(grace="custom", custom_minutes="7")).content.decode()
+    )
+
+
+def test_rotate_renews_the_expiry_only_where_it_is_ticked(console: Console, admin: Member) -> None:
+    expires_at = clock.now() + timedelta(days=9)
+    key = make_key(expires_at=expires_at).key
+    client = console(admin)
+    kept = rotation()
+    del kept["renew_expiry"]
+    client.post(dialog_of(key, "rotate"), kept)
+    key.refresh_from_db()
+    assert key.expires_at == expires_at
+    client.post(dialog_of(key, "rotate"), rotation())
+    key.refresh_from_db()
+    assert key.expires_at is not None
+    assert key.expires_at > expires_at
+
+
+def test_a_rotation_sent_twice_makes_one_version(console: Console, admin: Member) -> None:
+    key = make_key().key
+    client, sent = console(admin), rotation()
+    client.post(dialog_of(key, "rotate"), sent)
+    again = client.post(dialog_of(key, "rotate"), sent)
+    assert "carried out already" in again.content.decode()
+    assert "secret-value" not in again.content.decode()
+    assert key.versions.count() == 2
+
+
+def test_revoke_keeps_its_reason(console: Console, admin: Member) -> None:
+    key = make_key().key
+    response = console(admin).post(dialog_of(key, "revoke"), {**SENT, "reason": "Leaked in a build log"})
+    assert response["HX-Refresh"] == "true"
+    key.refresh_from_db()
+    assert (key.status, key.revoke_reason, key.revoked_by) == (KeyStatus.REVOKED, "Leaked in a build log", admin)
+
+
+def test_a_reason_that_the_verb_refuses_is_said_in_the_dialog(console: Console, admin: Member) -> None:
+    issued = make_key()
+    response = console(admin).post(dialog_of(issued.key, "revoke"), {**SENT, "reason": issued.value})
+    assert "looks like a secret value" in response.content.decode()
+    assert issued.key.status is KeyStatus.ACTIVE
+
+
+def test_disable_enable_and_end_grace(console: Console, admin: Member) -> None:
+    key = make_key().key
+    lifecycle.rotate(actor=TESTS, key_id=key.pk, grace=timedelta(hours=1))
+    client = console(admin)
+    for verb, status in (("end_grace", "active"), ("disable", "disabled"), ("enable", "active")):
+        assert client.post(dialog_of(key, verb), SENT)["HX-Refresh"] == "true"
+        key.refresh_from_db()
+        assert key.status == status
+
+
+def test_opening_a_dialog_changes_nothing(console: Console, admin: Member) -> None:
+    key = make_key().key
+    lifecycle.rotate(actor=TESTS, key_id=key.pk, grace=timedelta(hours=1))
+    before = GatewayKey.objects.values().get()
+    for verb in ("rotate", "end_grace", "disable", "revoke"):
+        page = console(admin).get(dialog_of(key, verb))
+        assert page.status_code == 200
+        assert 'type="submit"' in page.content.decode()
+    assert GatewayKey.objects.values().get() == before
+
+
+@pytest.mark.parametrize(
+    ("verb", "is_red"), [("rotate", False), ("end_grace", True), ("disable", True), ("revoke", True)]
+)
+def test_buttons_that_destroy_look_it(verb: str, is_red: bool, console: Console, admin: Member) -> None:
+    key = make_key().key
+    lifecycle.rotate(actor=TESTS, key_id=key.pk, grace=timedelta(hours=1))
+    page = console(admin).get(dialog_of(key, verb)).content.decode()
+    submit = re.search(r'<button[^>]*type="submit".*?>', page, re.DOTALL)
+    assert submit
+    assert ("bg-red-600" in submit[0]) is is_red
+
+
+@pytest.mark.parametrize("verb", ["rotate", "end_grace", "disable", "enable"])
+def test_a_dialog_says_what_the_state_does_not_allow(verb: str, console: Console, admin: Member) -> None:
+    key = make_key().key
+    lifecycle.revoke(actor=TESTS, key_id=key.pk)
+    client = console(admin)
+    opened = client.get(dialog_of(key, verb)).content.decode()
+    assert "This key is revoked" in opened
+    assert 'type="submit"' not in opened
+    sent = client.post(dialog_of(key, verb), rotation())
+    assert "This key is revoked" in sent.content.decode()
+    refused = AuditEntry.objects.get(action=f"gateway_key.{verb}_refused")
+    assert refused.detail == {"code": "key_revoked"}
+
+
+@pytest.mark.parametrize("verb", ["rotate", "end_grace", "disable", "enable", "revoke"])
+def test_an_auditor_is_refused_and_the_attempt_is_recorded(verb: str, console: Console, auditor: Member) -> None:
+    key = make_key().key
+    assert console(auditor).post(dialog_of(key, verb), rotation()).status_code == 403
+    refused = AuditEntry.objects.get(action=f"gateway_key.{verb}_refused")
+    assert (refused.actor_label, refused.object_id) == (auditor.username, str(key.pk))
+    assert key.status is KeyStatus.ACTIVE
+    assert key.versions.count() == 1
+
+
+@pytest.mark.parametrize("verb", ["rotate", "end_grace", "disable", "enable", "revoke"])
+def test_a_key_that_a_manager_does_not_see_does_not_exist(verb: str, console: Console, manager: Member) -> None:
+    hidden = make_key(consumer_group=make_group(managers=[make_member("manager")])).key
+    client = console(manager)
+    assert client.get(dialog_of(hidden, verb)).status_code == 404
+    assert client.post(dialog_of(hidden, verb), rotation()).status_code == 404
+
+
+def test_a_dialog_refuses_a_post_without_its_csrf_token(admin: Member) -> None:
+    key = make_key().key
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(admin, backend="django.contrib.auth.backends.ModelBackend")
+    assert client.post(dialog_of(key, "revoke"), SENT).status_code == 403
+    assert key.status is KeyStatus.ACTIVE
+
+
+def test_the_page_of_a_key_offers_what_role_and_state_allow(
+    console: Console, admin: Member, manager: Member, auditor: Member
+) -> None:
+    make_group(managers=[make_member("manager")])
+    key = make_key().key
+    assert buttons(console(admin), key) == ["rotate", "disable", "revoke"]
+    assert buttons(console(manager), key) == []
+    assert buttons(console(auditor), key) == []
+    lifecycle.disable(actor=TESTS, key_id=key.pk)
+    assert buttons(console(admin), key) == ["enable", "revoke"]
+
+
+# --- several at once --------------------------------------------------------------------------------------------------
+
+
+def test_bulk_revoke_asks_first_and_says_what_will_be_hit(console: Console, manager: Member) -> None:
+    make_group(managers=[make_member("manager")])
+    theirs = make_key("theirs", consumer_group=make_group()).key
+    unscoped, revoked = make_key("unscoped").key, make_key("over", consumer_group=theirs.consumer_group).key
+    lifecycle.revoke(actor=TESTS, key_id=revoked.pk)
+    page = console(manager).post(KEYS, selected("revoke_selected", theirs, unscoped, revoked))
+    text = page.content.decode()
+    assert [key.name for key in page.context["revocable"]] == ["theirs"]
+    assert {key.name: why for key, why in page.context["skipped"]} == {
+        "unscoped": "You do not manage its group.",
+        "over": "This key is revoked already.",
+    }
+    assert "Never" in text
+    assert "bg-red-600" in text
+    assert theirs.status is KeyStatus.ACTIVE
+
+
+def test_bulk_revoke_revokes_what_was_confirmed(console: Console, admin: Member) -> None:
+    first, second, third = (make_key().key for _ in range(3))
+    answer = console(admin).post(
+        # The list's filter no longer matches: what was shown is what is meant.
+        f"{KEYS}?status=disabled",
+        selected("revoke_selected", first, second, confirmed="yes", reason="Team dissolved"),
+        follow=True,
+    )
+    assert "2 keys revoked." in answer.content.decode()
+    for key in (first, second, third):
+        key.refresh_from_db()
+    assert [key.revoke_reason for key in (first, second, third)] == ["Team dissolved", "Team dissolved", ""]
+    assert third.status is KeyStatus.ACTIVE
+
+
+def test_bulk_revoke_of_what_is_not_theirs_is_refused_and_recorded(console: Console, manager: Member) -> None:
+    make_group(managers=[make_member("manager")])
+    unscoped = make_key("unscoped").key
+    answer = console(manager).post(KEYS, selected("revoke_selected", unscoped, confirmed="yes"), follow=True)
+    assert "1 key not revoked" in answer.content.decode()
+    assert AuditEntry.objects.get(action=AuditAction.KEY_REVOKE_REFUSED).object_id == str(unscoped.pk)
+
+
+def test_an_auditor_has_no_bulk_revoke(console: Console, auditor: Member) -> None:
+    key = make_key().key
+    client = console(auditor)
+    assert "revoke_selected" not in client.get(KEYS).content.decode()
+    client.post(KEYS, selected("revoke_selected", key, confirmed="yes"))
+    key.refresh_from_db()
+    assert key.status is KeyStatus.ACTIVE
+
+
+def test_bulk_revoke_refuses_more_than_a_thousand(
+    console: Console, admin: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "MOST_AT_ONCE", 2)
+    keys = [make_key().key for _ in range(3)]
+    answer = console(admin).post(KEYS, selected("revoke_selected", *keys), follow=True)
+    assert "At most 2 keys" in answer.content.decode()
+
+
+def test_export_gives_metadata_and_nothing_that_a_spreadsheet_runs(console: Console, auditor: Member) -> None:
+    issued = make_key("=cmd|' /C calc'!A0", description="@SUM(1)", consumer_group=make_group("payments"))
+    make_key("left out")
+    answer = console(auditor).post(KEYS, selected("export_selected", issued.key))
+    (row,) = csv.DictReader(StringIO(answer.content.decode()))
+    assert row["name"] == "'=cmd|' /C calc'!A0"
+    assert row["description"] == "'@SUM(1)"
+    assert (row["id"], row["consumer_group"], row["status"], row["version"]) == (
+        str(issued.key.pk),
+        "payments",
+        "active",
+        "1",
+    )
+    assert issued.value not in answer.content.decode()
+    assert "attachment" in answer["Content-Disposition"]
+    entry = AuditEntry.objects.get(action=AuditAction.KEY_EXPORTED)
+    assert (entry.actor_label, entry.detail["rows"]) == (auditor.username, 1)
+
+
+def test_export_holds_what_the_member_sees_and_no_more(console: Console, manager: Member) -> None:
+    hidden = make_key("hidden", consumer_group=make_group(managers=[make_member("manager")])).key
+    seen = make_key("seen", consumer_group=make_group()).key
+    answer = console(manager).post(KEYS, selected("export_selected", hidden, seen))
+    assert [row["name"] for row in csv.DictReader(StringIO(answer.content.decode()))] == ["seen"]
+
+
+def test_nothing_imports(console: Console, admin: Member) -> None:
+    client = console(admin)
+    assert client.get(f"{KEYS}import/", follow=True).status_code == 404
+    assert client.get(f"{KEYS}process_import/", follow=True).status_code == 404
