@@ -45,8 +45,8 @@ _CHALLENGES: Final = {
 
 
 def refusal_headers(reason: Reason) -> list[Header]:
-    """Return what every refusal for this reason carries, but for the decision's id."""
-    headers = [NO_STORE, (b"x-keeptrusts-reason", reason.encode())]
+    """Return what a refusal carries for its reason, beside what every answer carries."""
+    headers = [(b"x-keeptrusts-reason", reason.encode())]
     if reason in _CHALLENGES:
         headers.append((b"www-authenticate", _CHALLENGES[reason].encode()))
     if reason is Reason.UNDECIDED:
@@ -54,7 +54,7 @@ def refusal_headers(reason: Reason) -> list[Header]:
     return headers
 
 
-_REFUSALS: Final = {reason: (status_of(reason), [*refusal_headers(reason), _EMPTY]) for reason in Reason}
+_REFUSALS: Final = {reason: (status_of(reason), [*refusal_headers(reason), NO_STORE, _EMPTY]) for reason in Reason}
 
 
 def new_decision_id() -> str:
