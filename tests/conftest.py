@@ -11,6 +11,7 @@ import pytest
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from audit.redaction import SECRET, holds_secret
 from tests.programs import in_ci, missing_programs
 
 pytest_plugins = ["tests.fixtures"]
@@ -36,6 +37,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     config.hook.pytest_deselected(items=[item for item in items if not belongs(item)])
     items[:] = [item for item in items if belongs(item)]
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Keep made-up secrets out of the names of tests: these must be the same in every process of a run."""
+    return SECRET.sub("secret", val) if isinstance(val, str) and holds_secret(val) else None
 
 
 def pytest_report_header() -> str:
