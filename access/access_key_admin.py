@@ -24,6 +24,7 @@ from access.dialogs import DialogForm, dialog_action, reload_page
 from access.list_filters import VisibleDropdownFilter
 from access.models import AccessKey, Member
 from access.moments import moment
+from access.once import TokenField, once
 from access.reveal import Secret
 from audit import clock
 
@@ -38,6 +39,7 @@ LIFETIMES: Final = (
 
 
 class NewAccessKeyForm(forms.ModelForm[AccessKey]):
+    form_token = TokenField()
     lifetime = forms.ChoiceField(
         label="Expires in",
         choices=LIFETIMES,
@@ -94,6 +96,7 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
     search_help_text = "Name, hint or owner"
     ordering = ("-created_at",)
     show_add_link = False
+    change_form_before_template = "keys/form_token.html"
     actions_list = ("create",)
     actions_row = ("revoke",)
     actions_detail = ("revoke",)
@@ -125,13 +128,15 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
         return HttpResponseRedirect(reverse("admin:access_accesskey_add"))
 
     def verb_create(self, request: HttpRequest, form: forms.ModelForm[AccessKey]) -> AccessKey:
-        days = form.cleaned_data["lifetime"]
-        issued = create_access_key(
-            actor=request_actor(request),
-            owner=cast("Member", request.user),
-            name=form.cleaned_data["name"],
-            expires_at=clock.now() + timedelta(days=int(days)) if days else None,
-        )
+        days, owner = form.cleaned_data["lifetime"], cast("Member", request.user)
+        with once(member=owner, path=request.path, token=form.cleaned_data["form_token"]) as note:
+            issued = create_access_key(
+                actor=request_actor(request),
+                owner=owner,
+                name=form.cleaned_data["name"],
+                expires_at=clock.now() + timedelta(days=int(days)) if days else None,
+            )
+            note["id"] = str(issued.access_key.pk)
         done = reverse(f"{self.admin_site.name}:access_accesskey_changelist")
         secret = Secret(
             title="Access key created",

@@ -26,6 +26,8 @@ from access.dialogs import DialogForm, dialog_action
 from access.list_filters import VisibleDropdownFilter
 from access.models import Member
 from access.moments import duration, moment
+from access.once import AlreadyDone, TokenField, once
+from access.refusals import Conflict
 from access.reveal import Secret, reveal_in_dialog
 from audit import clock
 from gateways.models import ClientAddress, Gateway, GatewayToken, UsageSource
@@ -69,11 +71,16 @@ class GatewayForm(forms.ModelForm[Gateway]):
     )
 
 
+class NewGatewayForm(GatewayForm):
+    form_token = TokenField()
+
+
 class RotateTokenForm(DialogForm):
     model = Gateway
     permission = "gateways.rotate_token_gateway"
     description = "The gateway gets a new token, shown once. Choose how long the old one still works beside it."
 
+    form_token = TokenField()
     overlap = forms.ChoiceField(label="Overlap", choices=OVERLAPS, initial="3600", widget=UnfoldAdminSelectWidget)
 
 
@@ -104,6 +111,7 @@ class GatewayAdmin(ConsoleAdmin[Gateway]):
     search_help_text = "Name, or hint of a token"
     ordering = ("name",)
     show_add_link = False
+    change_form_before_template = "keys/form_token.html"
     actions_list = ("create",)
     actions_row = ("rotate_token",)
     actions_detail = ("rotate_token",)
@@ -142,6 +150,11 @@ class GatewayAdmin(ConsoleAdmin[Gateway]):
             return self.view_fieldsets
         return super().get_fieldsets(request, obj)
 
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        if obj is None:
+            kwargs["form"] = NewGatewayForm
+        return super().get_form(request, obj, change=change, **kwargs)
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return self.told
 
@@ -154,7 +167,11 @@ class GatewayAdmin(ConsoleAdmin[Gateway]):
         return HttpResponseRedirect(reverse("admin:gateways_gateway_add"))
 
     def verb_create(self, request: HttpRequest, form: forms.ModelForm[Gateway]) -> Gateway:
-        issued = create_gateway(actor=request_actor(request), **form.cleaned_data)
+        given = dict(form.cleaned_data)
+        token = given.pop("form_token")
+        with once(member=cast("Member", request.user), path=request.path, token=token) as note:
+            issued = create_gateway(actor=request_actor(request), **given)
+            note["id"] = str(issued.gateway.pk)
         self.show_once(request, self._secret(request, issued, "Gateway registered"))
         return issued.gateway
 
@@ -165,7 +182,12 @@ class GatewayAdmin(ConsoleAdmin[Gateway]):
     @dialog_action(RotateTokenForm, title="Rotate token", submit="Rotate token", icon="autorenew")
     def rotate_token(self, request: HttpRequest, form: RotateTokenForm) -> HttpResponse:
         overlap = timedelta(seconds=int(form.cleaned_data["overlap"]))
-        issued = rotate_token(actor=request_actor(request), gateway_id=form.obj.pk, overlap=overlap)
+        token = form.cleaned_data["form_token"]
+        try:
+            with once(member=cast("Member", request.user), path=request.path, token=token):
+                issued = rotate_token(actor=request_actor(request), gateway_id=form.obj.pk, overlap=overlap)
+        except AlreadyDone as done:
+            raise Conflict("already_processed", "This was carried out already. A token is not shown twice.") from done
         words = f"The old token is accepted for {duration(overlap)} more." if overlap else "The old token is refused."
         return reveal_in_dialog(request, self._secret(request, issued, "Token rotated", words))
 

@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 import pytest
 from django.core.cache import cache
+from django.test import Client
 from rest_framework.test import APIClient
 
 from access.models import Member
 from access.rules import Role
 from tests.factories import make_access_key, make_member
 
+type BrowserOf = Callable[[Member], Client]
 type ApiOf = Callable[[Member], APIClient]
 
 
@@ -28,6 +30,18 @@ def manager(db: None) -> Member:
 @pytest.fixture
 def auditor(db: None) -> Member:
     return make_member(Role.AUDITOR, username="amy.auditor")
+
+
+@pytest.fixture
+def browser(db: None) -> BrowserOf:
+    """Return what gives a member a browser in which they are signed in to the console."""
+
+    def browser_of(member: Member) -> Client:
+        client = Client()
+        client.force_login(member, backend="django.contrib.auth.backends.ModelBackend")
+        return client
+
+    return browser_of
 
 
 @pytest.fixture

@@ -1,0 +1,124 @@
+"""Access keys in the console: shown once, revoked at once, everybody's own."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from pytest_django import DjangoAssertNumQueries
+
+from access.access_keys import find_usable, revoke_access_key
+from access.models import AccessKey, Member
+from access.tokens import digest
+from audit import clock
+from audit.actions import AuditAction
+from audit.models import AuditEntry
+from tests.factories import TESTS, make_access_key, make_member
+from tests.fixtures import BrowserOf
+from tests.pages import column, confirmed, main_of, secret_of, text_of
+
+KEYS = "/admin/access/accesskey/"
+
+
+@pytest.mark.parametrize("role", ["admin", "manager", "auditor"])
+def test_a_member_creates_an_access_key_that_is_shown_once(browser: BrowserOf, role: str) -> None:
+    member = make_member(role)
+    client = browser(member)
+    response = client.post(f"{KEYS}add/", {"name": "laptop", "lifetime": "30", "form_token": uuid4()})
+    value = secret_of(response)
+    key = AccessKey.objects.get()
+    assert key.owner == member
+    assert bytes(key.digest) == digest(value)
+    assert find_usable(value) == key
+    assert key.expires_at is not None
+    assert timedelta(days=29, hours=23) < key.expires_at - clock.now() <= timedelta(days=30)
+    assert "no-store" in response["Cache-Control"]
+    assert value not in client.get(f"{KEYS}{key.pk}/change/").content.decode()
+    assert value not in client.get(KEYS).content.decode()
+    assert value not in str(list(client.session.items()))
+    assert value not in str(client.cookies)
+
+
+def test_a_form_sent_twice_makes_one_key(browser: BrowserOf, admin: Member) -> None:
+    client, sent = browser(admin), {"name": "laptop", "lifetime": "", "form_token": uuid4()}
+    first = client.post(f"{KEYS}add/", sent)
+    again = client.post(f"{KEYS}add/", sent)
+    assert again.status_code == 409
+    assert secret_of(first) not in again.content.decode()
+    assert AccessKey.objects.count() == 1
+
+
+def test_revoke_refuses_the_value_at_once(browser: BrowserOf, manager: Member) -> None:
+    issued = make_access_key(manager)
+    dialog = f"{KEYS}{issued.access_key.pk}/revoke/"
+    client = browser(manager)
+    assert "This cannot be undone." in text_of(client.get(dialog))
+    assert find_usable(issued.value) is not None
+    assert client.post(dialog, confirmed()).headers["HX-Refresh"] == "true"
+    assert find_usable(issued.value) is None
+    assert AuditEntry.objects.filter(action=AuditAction.ACCESS_KEY_REVOKED, actor_id=str(manager.pk)).count() == 1
+
+
+def test_a_revoked_key_offers_no_revoking(browser: BrowserOf, manager: Member) -> None:
+    key = make_access_key(manager).access_key
+    revoke_access_key(actor=TESTS, access_key_id=key.pk)
+    client = browser(manager)
+    assert "/revoke/" not in client.get(f"{KEYS}{key.pk}/change/").content.decode()
+    assert "revoked already" in text_of(client.get(f"{KEYS}{key.pk}/revoke/"))
+
+
+def test_members_see_their_own_and_admins_see_all(browser: BrowserOf, admin: Member, manager: Member) -> None:
+    make_access_key(admin, name="of-ada")
+    make_access_key(manager, name="of-max")
+    assert column(browser(manager).get(KEYS), "name") == ["of-max"]
+    assert sorted(column(browser(admin).get(KEYS), "name")) == ["of-ada", "of-max"]
+    assert column(browser(manager).get(KEYS), "owner") == []
+    assert sorted(column(browser(admin).get(KEYS), "owner")) == ["ada.admin", "max.manager"]
+
+
+def test_somebody_elses_key_does_not_exist(browser: BrowserOf, manager: Member, auditor: Member) -> None:
+    key = make_access_key(auditor).access_key
+    client = browser(manager)
+    assert client.get(f"{KEYS}{key.pk}/change/").status_code == 404
+    assert client.post(f"{KEYS}{key.pk}/revoke/", confirmed()).status_code == 404
+    key.refresh_from_db()
+    assert key.revoked_at is None
+
+
+def test_nobody_edits_an_access_key(browser: BrowserOf, admin: Member) -> None:
+    key = make_access_key(admin).access_key
+    response = browser(admin).post(f"{KEYS}{key.pk}/change/", {"name": "other"})
+    assert response.status_code == 403
+    key.refresh_from_db()
+    assert key.name == "tests"
+
+
+@pytest.mark.parametrize(("status", "expected"), [("active", "one"), ("expired", "two"), ("revoked", "three")])
+def test_the_status_filter_finds_its_own(browser: BrowserOf, admin: Member, status: str, expected: str) -> None:
+    make_access_key(admin, name="one")
+    two = make_access_key(admin, name="two").access_key
+    AccessKey.objects.filter(pk=two.pk).update(
+        created_at=clock.now() - timedelta(days=2), expires_at=clock.now() - timedelta(days=1)
+    )
+    three = make_access_key(admin, name="three").access_key
+    revoke_access_key(actor=TESTS, access_key_id=three.pk)
+    assert column(browser(admin).get(KEYS, {"status": status}), "name") == [expected]
+
+
+@pytest.mark.parametrize("role", ["admin", "manager", "auditor"])
+@pytest.mark.parametrize("count", [3, 25])
+def test_the_list_asks_the_database_the_same_number_of_times(
+    browser: BrowserOf, django_assert_num_queries: DjangoAssertNumQueries, role: str, count: int
+) -> None:
+    member = make_member(role)
+    for _ in range(count):
+        make_access_key(member)
+    client = browser(member)
+    # session, member, count, rows; for Admins the owners to filter by
+    with django_assert_num_queries(5 if role == "admin" else 4):
+        client.get(KEYS)
+
+
+def test_the_empty_list_says_so(browser: BrowserOf, auditor: Member) -> None:
+    assert "Create Access Key" in main_of(browser(auditor).get(KEYS))
