@@ -20,6 +20,7 @@ from access.members import create_member
 from access.models import Member
 from access.rules import Role
 from audit.actor import Actor
+from keys.models import GatewayKey
 
 type Say = Callable[[str], None]
 
@@ -31,7 +32,9 @@ def prepare(say: Say, *, demo: bool) -> None:
     migrate(say)
     collect_static(say)
     create_first_admin(say)
-    if demo:
+    if demo and GatewayKey.objects.exists():
+        say("There are gateway keys already: no demonstration data is added.")
+    elif demo:
         say("Adding demonstration data…")
         call_command("seed_demo")
 

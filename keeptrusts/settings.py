@@ -1,4 +1,4 @@
-"""Everything that can be configured, read once from the environment (docs/configuration.md).
+"""Everything that can be configured, read once from the environment (README, "Configuration").
 
 Any variable may be given as NAME_FILE instead: the path of a file that holds the value.
 """
