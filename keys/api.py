@@ -151,7 +151,7 @@ class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[GatewayKe
                 record_refusal(actor, result.error)
         return Response({"results": [_result_json(pk, results.get(pk)) for pk in ids]})
 
-    @extend_schema(responses=CSV)
+    @extend_schema(responses=CSV, filters=True)
     def export(self, request: Request) -> StreamingHttpResponse:
         """Download what the list with the same parameters shows, as CSV."""
         keys = self.filter_queryset(self.get_queryset()).prefetch_related(None)

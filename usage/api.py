@@ -113,7 +113,7 @@ class UsageEventViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[UsageEven
     search_fields = ["key__name", "=decision_id", "=event_id", "path", "model"]
     ordering_fields = {name: name for name in ("occurred_at", "latency_ms", "status")}
 
-    @extend_schema(responses=CSV)
+    @extend_schema(responses=CSV, filters=True)
     def export(self, request: Request) -> StreamingHttpResponse:
         """Download what the list with the same parameters shows, as CSV."""
         events = self.filter_queryset(self.get_queryset())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import time_machine
@@ -22,7 +23,7 @@ ME = "/api/v1/me/"
 ACCESS_KEYS = "/api/v1/access-keys/"
 
 
-def bearer(value: str) -> dict[str, str]:
+def bearer(value: str) -> Any:
     return {"HTTP_AUTHORIZATION": f"Bearer {value}"}
 
 
