@@ -69,8 +69,8 @@ class ActorFilter(DropdownFilter):
 
 
 class TimeFilter(DayRangeFilter):
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.title = "time"
 
 
