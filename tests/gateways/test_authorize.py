@@ -18,7 +18,7 @@ from gateways.models import GatewayToken
 from gateways.registry import rotate_token
 from keys import lifecycle
 from tests.factories import TESTS, make_gateway, make_group, make_key
-from tests.plane import AUTHORIZE, Answer, Plane, question
+from tests.plane import AUTHORIZE, INTROSPECT, USAGE, Answer, Plane, question
 
 REALM = 'Bearer realm="keeptrusts"'
 STATUSES = {200, 401, 403}
@@ -61,23 +61,24 @@ def test_an_unscoped_key_is_of_every_group(plane: Plane) -> None:
     assert (answer.status, answer.headers["x-keeptrusts-consumer-group"]) == (200, "*")
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND"])
-@pytest.mark.parametrize("path", [AUTHORIZE, AUTHORIZE + "/", AUTHORIZE + "/v1/chat/completions", AUTHORIZE + "/../x"])
-def test_any_method_and_anything_appended_to_the_path(plane: Plane, method: str, path: str) -> None:
+def test_any_method_and_anything_appended_to_the_path(plane: Plane) -> None:
     headers = question(make_gateway().value, make_key().value, host="anything.example")
-    assert plane.ask(method, path, headers=headers, body=b"ignored").status == 200
+    for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND"):
+        for appended in ("", "/", "/v1/chat/completions", "/../x", "//"):
+            answer = plane.ask(method, AUTHORIZE + appended, headers=headers, body=b"ignored")
+            assert answer.status == 200, (method, appended)
 
 
-@pytest.mark.parametrize("path", ["/gateway/v1/", "/gateway/v1/authorizes", "/gateway/v1/usage/", "/gateway/v1/x"])
-def test_other_paths_are_not_found(plane: Plane, path: str) -> None:
-    answer = plane.ask("GET", path)
-    assert (answer.status, answer.json["code"]) == (404, "not_found")
+def test_other_paths_are_not_found(plane: Plane) -> None:
+    for path in ("/gateway/v1/", "/gateway/v1/authorizes", "/gateway/v1/usage/", "/gateway/v1/x"):
+        answer = plane.ask("GET", path)
+        assert (answer.status, answer.json["code"]) == (404, "not_found")
 
 
-@pytest.mark.parametrize("path", ["/gateway/v1/usage", "/gateway/v1/introspect"])
-def test_what_is_posted_to_is_not_got(plane: Plane, path: str) -> None:
-    answer = plane.ask("GET", path)
-    assert (answer.status, answer.headers["allow"]) == (405, "POST")
+def test_what_is_posted_to_is_not_got(plane: Plane) -> None:
+    for path in (USAGE, INTROSPECT):
+        answer = plane.ask("GET", path)
+        assert (answer.status, answer.headers["allow"]) == (405, "POST")
 
 
 def test_an_unknown_gateway_is_refused_whatever_it_asks(plane: Plane) -> None:

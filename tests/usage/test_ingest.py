@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
-import pytest
 
 from access import tokens
 from access.tokens import TokenKind
@@ -75,7 +74,7 @@ def test_one_bad_event_never_costs_the_others(plane: Plane) -> None:
         event(issued, "a"),
         {"id": "b"},
         event(issued, "c", age=timedelta(days=31)),
-        event(issued, "d", age=-timedelta(minutes=6)),
+        event(issued, "d", age=-timedelta(hours=1)),
         event(issued, "e", key_version=2),
         event(issued, "f", key_id=str(uuid.uuid4())),
         event(issued, "g", path="\x00"),
@@ -139,11 +138,11 @@ def test_late_events_count_when_they_occurred(plane: Plane) -> None:
 
 
 def test_a_clock_that_runs_ahead_does_not_make_a_key_used_later_than_now(plane: Plane) -> None:
-    issued = make_key()
-    plane.report(make_reporter(), [event(issued, "a", age=-timedelta(minutes=4))])
+    issued, ahead = make_key(), (datetime.now(UTC) + timedelta(minutes=4)).isoformat()
+    plane.report(make_reporter(), [event(issued, "a", occurred_at=ahead)])
     last_used_at = KeyMetrics.objects.get().last_used_at
     assert last_used_at is not None
-    assert last_used_at < NOW + timedelta(minutes=3)
+    assert last_used_at <= datetime.now(UTC)
 
 
 def test_requests_that_were_served_count_though_the_key_is_revoked_since(plane: Plane) -> None:
@@ -207,9 +206,10 @@ def test_senders_that_replay_the_same_at_once_neither_deadlock_nor_count_twice(p
     assert sum(UsageBucket.objects.values_list("requests", flat=True)) == 1_500
 
 
-@pytest.mark.parametrize("field", ["path", "model", "operation", "provider"])
-def test_no_value_reaches_the_database(plane: Plane, field: str) -> None:
+def test_no_value_reaches_the_database(plane: Plane) -> None:
     issued = make_key()
-    assert plane.report(make_reporter(), [{**event(issued, "a"), field: issued.value}]).json["accepted"] == 1
-    assert issued.value not in repr(UsageEvent.objects.values().get())
-    assert issued.value not in repr(UsageBucket.objects.values().get())
+    for field in ("path", "model", "operation", "provider"):
+        leaky = {**event(issued, field), field: issued.value}
+        assert plane.report(make_reporter(), [leaky]).json["accepted"] == 1
+    assert issued.value not in repr(list(UsageEvent.objects.values()))
+    assert issued.value not in repr(list(UsageBucket.objects.values()))
