@@ -17,8 +17,8 @@ FLAGS = (
 )
 
 
-def launch(playwright: Playwright) -> Browser:
-    """Start the browser with a fresh profile. Errors: AssertionError where it is not installed."""
+def launch(playwright: Playwright, *more: str) -> Browser:
+    """Start the browser with a fresh profile. more: flags. Errors: AssertionError where it is not installed."""
     program = find_program("chromium")
     assert program, "Chromium is not installed: apt-get install chromium"
-    return playwright.chromium.launch(executable_path=program, args=FLAGS)
+    return playwright.chromium.launch(executable_path=program, args=[*FLAGS, *more])

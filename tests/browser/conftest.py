@@ -6,26 +6,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Page, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
 from access.models import Member
+from tests.chromium import launch
 from tests.factories import PASSWORD
-from tests.programs import find_program
 
 # A name that is no localhost: to the browser this is plain http, without the powers of a secure context.
 HOST = "console.test"
-ARGUMENTS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", f"--host-resolver-rules=MAP {HOST} 127.0.0.1"),
-)
 
 type Visit = Callable[[Member], Page]
-
-
-def is_problem(said: ConsoleMessage) -> bool:
-    # On plain http every browser says of every page that this header, which stands for https, is not followed.
-    return said.type == "error" and "Cross-Origin-Opener-Policy header has been ignored" not in said.text
 
 
 @pytest.fixture
@@ -37,11 +28,11 @@ def visit(live_server: LiveServer, settings: Any, monkeypatch: pytest.MonkeyPatc
     problems: list[str] = []
     address = f"http://{HOST}:{live_server.url.rpartition(':')[2]}"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_program("chromium"), args=list(ARGUMENTS))
+        browser = launch(playwright, f"--host-resolver-rules=MAP {HOST} 127.0.0.1")
 
         def open_for(member: Member) -> Page:
             page = browser.new_context(base_url=address).new_page()
-            page.on("console", lambda said: problems.append(said.text) if is_problem(said) else None)
+            page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
             page.on("pageerror", lambda error: problems.append(str(error)))
             page.goto("/admin/")
             page.fill("input[name=username]", member.username)
