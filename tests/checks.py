@@ -16,6 +16,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from tests.programs import in_ci, missing_programs
 from tests.servers import ServerError, postgresql, redis
 
@@ -81,7 +83,7 @@ class Run:
             with home_environment(home, redis_servers=WORKERS) as environment:
                 status = run_pytest([*options, *(["--slow"] if slow else [])], environment)
             outcome = _read_report(name, report)
-            if status == pytest_found_nothing and slow:
+            if status == pytest.ExitCode.NO_TESTS_COLLECTED and slow:
                 print("There is no slow test for this home.", flush=True)
             elif status and not outcome.failed:  # it broke down, or found nothing at all
                 outcome.failed = 1
@@ -112,13 +114,9 @@ class Run:
         return int(failed > 0)
 
 
-pytest_found_nothing = 5
-
-
 def main() -> int:
+    """Run what the command line asks for; return the exit status."""
     options, pytest_arguments = _arguments()
-    # The default action of SIGTERM would skip every `finally`, and with it the end of the servers.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     homes = [home for home in SUITES if getattr(options, home)]
     if pytest_arguments:
         return _quick_run(homes or [SQLITE], pytest_arguments, slow=options.slow)
@@ -198,6 +196,8 @@ def _read_report(step: str, report: Path) -> Outcome:
 
 
 if __name__ == "__main__":
+    # The default action of SIGTERM would skip every `finally`, and with it the end of the servers.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         sys.exit(main())
     except KeyboardInterrupt:

@@ -39,7 +39,11 @@ class Command(BaseCommand):
             sys.exit(1)
         private_folder(settings.DATA_DIR)
         if prepare:
-            preparation.prepare(self.say, demo=demo)
+            try:
+                preparation.prepare(self.say, demo=demo)
+            except KeyboardInterrupt:
+                self.stderr.write("Stopped before it was ready.")
+                sys.exit(130)
         # A first look at the configuration creates the embedded broker's folders, before anyone needs them.
         app.conf.broker_transport_options  # noqa: B018
         status = run_together(
