@@ -13,6 +13,7 @@ from access.models import Member
 from access.refusals import Conflict
 from access.rules import Role, require
 from access.text import clean_text
+from audit import clock
 from audit.actions import AuditAction
 from audit.actor import Actor
 from audit.recording import changes, record
@@ -32,6 +33,7 @@ def create_member(*, actor: Actor, username: str, password: str, role: str, name
         name=clean_text(name, field="name", limit=150),
         email=clean_text(email, field="email", limit=254),
         role=role,
+        date_joined=clock.now(),
     )
     _check_password(password, member)
     member.set_password(password)

@@ -43,7 +43,7 @@ class Member(AbstractBaseUser):
     is_active = models.BooleanField(
         "active", default=True, help_text="Taken out: sessions and access keys end at once; what they did stays."
     )
-    date_joined = models.DateTimeField("joined", default=clock.now, editable=False)
+    date_joined = models.DateTimeField("joined", editable=False)
 
     USERNAME_FIELD = "username"
     EMAIL_FIELD = "email"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+HOUR = 60 * 60
+
 
 class Options(TypedDict):
     expires: float
@@ -31,4 +33,6 @@ BEAT_SCHEDULE: dict[str, Entry] = {
     "close grace periods": every(15, "keys.tasks.close_grace_periods"),
     "revoke idle keys": every(30, "keys.tasks.revoke_idle_keys"),
     "roll up usage": every(30, "usage.tasks.roll_up"),
+    "forget idempotency keys": every(HOUR, "access.tasks.forget_idempotency"),
+    "forget sessions": every(24 * HOUR, "access.tasks.forget_sessions"),
 }

@@ -10,7 +10,6 @@ from django.conf import settings
 from django.db import migrations, models
 
 import access.models
-import audit.clock
 
 
 class Migration(migrations.Migration):
@@ -50,7 +49,7 @@ class Migration(migrations.Migration):
                         verbose_name="active",
                     ),
                 ),
-                ("date_joined", models.DateTimeField(default=audit.clock.now, editable=False, verbose_name="joined")),
+                ("date_joined", models.DateTimeField(editable=False, verbose_name="joined")),
             ],
             options={
                 "ordering": ["username"],
