@@ -9,7 +9,7 @@ from django.contrib.auth.views import PasswordChangeView
 from django.core.paginator import InvalidPage
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import URLPattern, URLResolver, reverse
 from unfold.forms import AdminOwnPasswordChangeForm
 from unfold.sites import UnfoldAdminSite
 
@@ -24,6 +24,10 @@ class ConsoleSite(UnfoldAdminSite):
     site_title = "Keeptrusts"
     site_header = "Keeptrusts"
     index_title = "Dashboard"
+
+    def get_urls(self) -> list[URLResolver | URLPattern]:
+        """Leave out "view on site": there is no other site, and Django's view fails on the id of a UUID model."""
+        return [pattern for pattern in super().get_urls() if getattr(pattern, "name", "") != "view_on_site"]
 
     def app_index(
         self, request: HttpRequest, app_label: str, extra_context: dict[str, Any] | None = None

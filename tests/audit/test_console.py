@@ -114,7 +114,7 @@ def test_nobody_writes_the_log(browser: BrowserOf, role: str) -> None:
     assert entry.object_label == "before"
 
 
-# --- proof --------------------------------------------------------------------------------------------------------------
+# --- proof ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("role", ["admin", "auditor"])
