@@ -62,7 +62,7 @@ def edit_gateway(*, actor: Actor, gateway_id: UUID, changed: Mapping[str, Any]) 
     Errors: Gateway.DoesNotExist; Forbidden; ValidationError at the field.
     """
     with transaction.atomic():
-        gateway = Gateway.objects.select_for_update().get(pk=gateway_id)
+        gateway = Gateway.objects.select_for_update(no_key=True).get(pk=gateway_id)
         require(actor, "gateways.change_gateway", gateway)
         before = snapshot(gateway)
         _apply(gateway, changed)
@@ -85,7 +85,7 @@ def rotate_token(*, actor: Actor, gateway_id: UUID, overlap: timedelta = DEFAULT
         message = f"Between 0 and {int(LONGEST_OVERLAP.total_seconds()):,} seconds."
         raise ValidationError({"overlap_seconds": ValidationError(message, code="out_of_range")})
     with transaction.atomic():
-        gateway = Gateway.objects.select_for_update().get(pk=gateway_id)
+        gateway = Gateway.objects.select_for_update(no_key=True).get(pk=gateway_id)
         require(actor, "gateways.rotate_token_gateway", gateway)
         until = clock.now() + overlap
         gateway.tokens.filter(valid_until__gt=until).update(valid_until=until)

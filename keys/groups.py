@@ -50,7 +50,7 @@ def edit_group(*, actor: Actor, group_id: int, changed: Mapping[str, Any]) -> Co
     Errors: ConsumerGroup.DoesNotExist; Forbidden; ValidationError at the field.
     """
     with transaction.atomic():
-        group = ConsumerGroup.objects.select_for_update().get(pk=group_id)
+        group = ConsumerGroup.objects.select_for_update(no_key=True).get(pk=group_id)
         require(actor, "keys.change_consumergroup", group)
         before = snapshot(group)
         _apply(group, changed)

@@ -266,7 +266,9 @@ def snapshot(key: GatewayKey) -> dict[str, Any]:
 
 
 def _locked(key_id: UUID) -> GatewayKey:
-    return GatewayKey.objects.select_for_update(of=("self",)).select_related("consumer_group").get(pk=key_id)
+    # Ids never change: whoever writes usage of the key or its group must not wait for a verb, nor a verb for them.
+    keys = GatewayKey.objects.select_for_update(of=("self",), no_key=True).select_related("consumer_group")
+    return keys.get(pk=key_id)
 
 
 def _locked_group(group: ConsumerGroup | None) -> ConsumerGroup | None:

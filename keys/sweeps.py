@@ -72,7 +72,7 @@ def _idle(group: ConsumerGroup, now: datetime) -> QuerySet[GatewayKey]:
 def _revoke_if_idle(group: ConsumerGroup, key_id: UUID) -> bool:
     with transaction.atomic():
         # The lock first: a use recorded or a policy changed since the list was made spares the key.
-        GatewayKey.objects.select_for_update().get(pk=key_id)
+        GatewayKey.objects.select_for_update(no_key=True).get(pk=key_id)
         current = ConsumerGroup.objects.get(pk=group.pk)
         if current.idle_days is None or not _idle(current, clock.now()).filter(pk=key_id).exists():
             return False
