@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import time_machine
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from django.db.models import Sum
 
 from access import tokens
 from access.tokens import TokenKind
 from gateways.models import UsageSource
 from keys import lifecycle
+from keys.groups import edit_group
+from keys.issuing import IssuedKey
+from keys.models import ConsumerGroup
 from tests.factories import TESTS, make_gateway, make_group, make_key
 from tests.plane import Plane, question, running_plane
 from usage.counting import Allowance, Batch, Counter, write
@@ -148,14 +153,14 @@ def test_counts_reach_the_database_by_themselves_within_moments(plane: Plane) ->
 
 @pytest.mark.django_db
 def test_a_batch_that_is_written_again_counts_once() -> None:
-    batch = a_batch(requests=3)
+    batch, _ = a_batch(requests=3)
     for _ in range(3):
         write(batch)
     assert UsageBucket.objects.get().requests == 3
     assert KeyMetrics.objects.get().total_requests == 3
     assert UsageEvent.objects.count() == 1
     assert UsageFlush.objects.get().pk == batch.id
-    write(a_batch(requests=2))
+    write(a_batch(requests=2)[0])
     assert KeyMetrics.objects.count() == 2
 
 
@@ -259,6 +264,19 @@ def test_what_the_database_refuses_does_not_hold_up_what_comes_after_it() -> Non
     assert UsageBucket.objects.get().requests == 1
 
 
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_a_flush_does_not_wait_for_a_verb_that_is_under_way() -> None:
+    """Else the two could wait for each other, by way of a third who edits the group."""
+    group = make_group()
+    batch, issued = a_batch(requests=1, consumer_group=group)
+    with ThreadPoolExecutor(1) as threads, transaction.atomic():
+        lifecycle.edit(actor=TESTS, key_id=issued.key.id, changed={"description": "new"})
+        edit_group(actor=TESTS, group_id=group.pk, changed={"description": "new"})
+        threads.submit(in_thread, partial(write, batch)).result(timeout=20)
+    assert UsageEvent.objects.get().consumer_group == group
+
+
 @pytest.mark.once
 def test_events_are_kept_up_to_a_rate_and_counts_beyond_it() -> None:
     with time_machine.travel(NOON):
@@ -267,13 +285,12 @@ def test_events_are_kept_up_to_a_rate_and_counts_beyond_it() -> None:
     assert 3 <= taken <= 6  # a second may have begun in between
 
 
-def a_batch(*, requests: int) -> Batch:
-    gateway, issued = make_gateway().gateway.id, make_key()
-    batch = Batch()
-    bucket = BucketKey(bucket_start(NOON), issued.version.id, None, gateway)
+def a_batch(*, requests: int, consumer_group: ConsumerGroup | None = None) -> tuple[Batch, IssuedKey]:
+    gateway, issued = make_gateway().gateway.id, make_key(consumer_group=consumer_group)
+    batch, group_id = Batch(), issued.key.consumer_group_id
+    bucket = BucketKey(bucket_start(NOON), issued.version.id, group_id, gateway)
     for _ in range(requests):
         batch.sums.request(bucket, key_id=issued.key.id, at=NOON)
-    batch.events.append(
-        NewEvent(gateway, "one", NOON, NOON, Outcome.SERVED, key_id=issued.key.id, version_id=issued.version.id)
-    )
-    return batch
+    event = NewEvent(gateway, "one", NOON, NOON, Outcome.SERVED, key_id=issued.key.id, version_id=issued.version.id)
+    batch.events.append(event._replace(consumer_group_id=group_id))
+    return batch, issued
