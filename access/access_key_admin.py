@@ -96,6 +96,7 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
     search_help_text = "Name, hint or owner"
     ordering = ("-created_at",)
     show_add_link = False
+    add_title = "Create Access Key"
     change_form_before_template = "keys/form_token.html"
     actions_list = ("create",)
     actions_row = ("revoke",)
@@ -123,7 +124,7 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
     def offered_actions(self, request: HttpRequest, rows: Sequence[AccessKey]) -> dict[Any, Collection[str]]:
         return {row.pk: () if row.revoked_at else ("revoke",) for row in rows}
 
-    @action(permissions=["add"], description="Create Access Key", icon="add", variant=ActionVariant.PRIMARY)
+    @action(permissions=["add"], description=add_title, icon="add", variant=ActionVariant.PRIMARY)
     def create(self, request: HttpRequest) -> HttpResponse:
         return HttpResponseRedirect(reverse("admin:access_accesskey_add"))
 

@@ -85,6 +85,8 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
     actions_detail: Any = ()
     add_fieldsets: Any = ()
     fieldsets: ClassVar[Any] = None
+    # What the form of a new object is called; else Django's words.
+    add_title: ClassVar[str] = ""
     change_form_before_template: Any = None
     change_form_outer_before_template: Any = None
     change_form_outer_after_template: Any = None
@@ -187,6 +189,7 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
             "show_save_and_continue": False,
             "show_save_as_new": False,
             "show_delete": False,
+            **({"title": self.add_title} if object_id is None and self.add_title else {}),
             **(extra_context or {}),
         }
         try:

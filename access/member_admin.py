@@ -103,6 +103,8 @@ class MemberAdmin(ConsoleAdmin[Member]):
     form = forms.ModelForm
     radio_fields: ClassVar[dict[str, Any]] = {"role": admin.VERTICAL}
     show_add_link = False
+    change_form_before_template = "keys/form_token.html"
+    add_title = "Add Member"
     actions_list = ("create",)
     actions_row = ("set_password",)
     actions_detail = ("set_password",)
@@ -138,7 +140,7 @@ class MemberAdmin(ConsoleAdmin[Member]):
         live &= Q(access_keys__isnull=False)
         return super().get_queryset(request).annotate(live_access_keys=Count("access_keys", filter=live))
 
-    @action(permissions=["add"], description="Add Member", icon="add", variant=ActionVariant.PRIMARY)
+    @action(permissions=["add"], description=add_title, icon="add", variant=ActionVariant.PRIMARY)
     def create(self, request: HttpRequest) -> HttpResponse:
         return HttpResponseRedirect(reverse("admin:access_member_add"))
 

@@ -111,6 +111,7 @@ class GatewayAdmin(ConsoleAdmin[Gateway]):
     search_help_text = "Name, or hint of a token"
     ordering = ("name",)
     show_add_link = False
+    add_title = "Register Gateway"
     change_form_before_template = "keys/form_token.html"
     actions_list = ("create",)
     actions_row = ("rotate_token",)
@@ -162,7 +163,7 @@ class GatewayAdmin(ConsoleAdmin[Gateway]):
         offered = ("rotate_token",) if self.allows(request, "rotate_token") else ()
         return {row.pk: offered for row in rows}
 
-    @action(permissions=["add"], description="Register Gateway", icon="add", variant=ActionVariant.PRIMARY)
+    @action(permissions=["add"], description=add_title, icon="add", variant=ActionVariant.PRIMARY)
     def create(self, request: HttpRequest) -> HttpResponse:
         return HttpResponseRedirect(reverse("admin:gateways_gateway_add"))
 

@@ -82,6 +82,8 @@ class ConsumerGroupAdmin(ConsoleAdmin[ConsumerGroup]):
     search_help_text = "Name, slug or description"
     ordering = ("name",)
     show_add_link = False
+    change_form_before_template = "keys/form_token.html"
+    add_title = "Create Consumer Group"
     actions_list = ("create",)
     prepopulated_fields = {"slug": ("name",)}
     add_fieldsets = (
@@ -133,7 +135,7 @@ class ConsumerGroupAdmin(ConsoleAdmin[ConsumerGroup]):
             .prefetch_related(managers)
         )
 
-    @action(permissions=["add"], description="Create Consumer Group", icon="add", variant=ActionVariant.PRIMARY)
+    @action(permissions=["add"], description=add_title, icon="add", variant=ActionVariant.PRIMARY)
     def create(self, request: HttpRequest) -> HttpResponse:
         return HttpResponseRedirect(reverse("admin:keys_consumergroup_add"))
 
