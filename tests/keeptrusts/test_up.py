@@ -110,6 +110,7 @@ def test_an_address_of_another_machine_is_one_clear_line(tmp_path: Path) -> None
         assert len(console.lines) == 1
 
 
+@pytest.mark.slow
 def test_a_relative_data_directory_is_meant_from_where_the_command_was_given(tmp_path: Path) -> None:
     environment = clean_environment(KEEPTRUSTS_DATA_DIR="data", PORT=str(free_port()))
     command = [sys.executable, str(ROOT / "manage.py"), "up", "--prepare"]
