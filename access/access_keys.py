@@ -66,7 +66,9 @@ def revoke_access_key(*, actor: Actor, access_key_id: UUID) -> AccessKey:
     Errors: AccessKey.DoesNotExist; Forbidden for anybody but the owner and Admins.
     """
     with transaction.atomic():
-        access_key = AccessKey.objects.select_for_update(of=("self",)).select_related("owner").get(pk=access_key_id)
+        access_key = (
+            AccessKey.objects.select_for_update(of=("self",), no_key=True).select_related("owner").get(pk=access_key_id)
+        )
         require(actor, "access.revoke_accesskey", access_key)
         if access_key.revoked_at is None:
             access_key.revoked_at = clock.now()

@@ -55,8 +55,10 @@ def edit_member(*, actor: Actor, member_id: int, changed: Mapping[str, Any]) -> 
         raise ValidationError({field: ValidationError("Unknown field.", code="unknown_field") for field in unknown})
     with transaction.atomic():
         # All Admins are locked, so that two of them cannot take each other out at the same time.
-        admins = list(Member.objects.select_for_update().filter(role=Role.ADMIN, is_active=True).order_by("pk"))
-        member: Member = Member.objects.select_for_update().get(pk=member_id)
+        admins = list(
+            Member.objects.select_for_update(no_key=True).filter(role=Role.ADMIN, is_active=True).order_by("pk")
+        )
+        member: Member = Member.objects.select_for_update(no_key=True).get(pk=member_id)
         require(actor, "access.change_member", member)
         before = snapshot(member)
         for field, value in changed.items():
@@ -81,7 +83,7 @@ def edit_member(*, actor: Actor, member_id: int, changed: Mapping[str, Any]) -> 
 def set_password(*, actor: Actor, member_id: int, password: str) -> Member:
     """Give a member another password, which ends all their sessions. Errors: Forbidden; ValidationError."""
     with transaction.atomic():
-        member: Member = Member.objects.select_for_update().get(pk=member_id)
+        member: Member = Member.objects.select_for_update(no_key=True).get(pk=member_id)
         if actor.id != str(member.pk):
             require(actor, "access.change_member", member)
         _check_password(password, member)

@@ -91,7 +91,7 @@ class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[GatewayKe
         key, changed = self.get_object(), self.body(KeyChanges)
         with transaction.atomic():
             if expected := request.headers.get("If-Match"):
-                _require_match(GatewayKey.objects.select_for_update().get(pk=key.pk), expected)
+                _require_match(GatewayKey.objects.select_for_update(no_key=True).get(pk=key.pk), expected)
             lifecycle.edit(actor=request_actor(request), key_id=key.pk, changed=changed)
         return self._answer_anew(key.pk)
 

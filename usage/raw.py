@@ -10,8 +10,8 @@ from uuid import UUID
 
 from django.db import connection
 
-# Rows in one statement: SQLite takes at most 32,766 parameters.
-ROWS_A_STATEMENT: Final = 1_000
+# Rows in one statement. SQLite takes at most 32,766 parameters, and psycopg needs longer for each the more there are.
+ROWS_A_STATEMENT: Final = 200
 
 
 def to_database(value: object) -> Any:
