@@ -10,12 +10,21 @@ from django.core.paginator import InvalidPage
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, reverse
-from unfold.forms import AdminOwnPasswordChangeForm
+from unfold.forms import AdminOwnPasswordChangeForm, AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
 from access.actors import request_actor
 from access.members import set_password
 from access.models import Member
+
+
+class SignInForm(AuthenticationForm):
+    """Signs a member in, and says no in the same words whatever was wrong."""
+
+    error_messages = {
+        **AuthenticationForm.error_messages,
+        "invalid_login": "No active member has this username and password. Both tell capitals apart.",
+    }
 
 
 class ConsoleSite(UnfoldAdminSite):
@@ -24,6 +33,7 @@ class ConsoleSite(UnfoldAdminSite):
     site_title = "Keeptrusts"
     site_header = "Keeptrusts"
     index_title = "Dashboard"
+    login_form = SignInForm
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
         """Leave out "view on site": there is no other site, and Django's view fails on the id of a UUID model."""

@@ -54,6 +54,16 @@ def test_sign_in_never_leads_to_another_site(client: Client, auditor: Member) ->
     assert response.headers["Location"] == "/admin/"
 
 
+def test_a_failed_sign_in_does_not_say_what_was_wrong(client: Client, auditor: Member) -> None:
+    Member.objects.filter(pk=make_member("auditor", username="gone").pk).update(is_active=False)
+    said = set()
+    for username, password in ((auditor.username, "wrong"), ("nobody", "wrong"), ("gone", PASSWORD)):
+        response = client.post("/admin/login/", {"username": username, "password": password})
+        found = re.search(r"No active member has this username and password\.", text_of(response))
+        said.add(found[0] if found else username)
+    assert said == {"No active member has this username and password."}
+
+
 def test_ten_failures_lock_the_sign_in_with_a_page_of_ours(client: Client, auditor: Member) -> None:
     for _ in range(9):
         assert sign_in(client, auditor.username, "wrong") == 200
