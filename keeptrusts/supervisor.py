@@ -45,6 +45,7 @@ def run_together(
     grace: seconds from the stop signal to SIGKILL; a second stop signal kills at once.
     """
     running: dict[str, subprocess.Popen[bytes]] = {}
+    say = _unhurt(say)
     with _wakeup() as wait, _noted_signals() as noted:
         try:
             for program in programs:
@@ -81,6 +82,16 @@ def die_with_parent(parent: int, signal_number: int = signal.SIGTERM) -> None:
     _libc.prctl(PR_SET_PDEATHSIG, int(signal_number), 0, 0, 0)
     if os.getppid() != parent:  # it went before we could ask
         os._exit(1)
+
+
+def _unhurt(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Return the same function, to which a listener that is gone (a closed terminal) is no error."""
+
+    def say_unhurt(line: str) -> None:
+        with suppress(OSError):
+            say(line)
+
+    return say_unhurt
 
 
 def _start(program: Program) -> subprocess.Popen[bytes]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -133,6 +134,19 @@ def test_nothing_outlives_a_supervisor_that_was_killed(tmp_path: Path) -> None:
         started = pids(tmp_path)
         supervisor.process.kill()
         assert eventually(lambda: not [pid for pid in started if is_alive(pid)])
+
+
+def test_a_terminal_that_is_gone_does_not_keep_it_from_stopping_the_programs(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SUPERVISOR, str(tmp_path), json.dumps({"web": POLITE}), "20"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as supervisor:
+        assert supervisor.stdout
+        assert b"all are ready" in supervisor.stdout.readline()
+        (web,) = pids(tmp_path)
+        supervisor.stdout.close()
+        supervisor.send_signal(signal.SIGHUP)
+        supervisor.wait(30)
+        assert not is_alive(web)
+    assert (tmp_path / "web.signals").read_text() == "SIGTERM\n"
 
 
 def test_what_a_dead_leader_left_behind_is_swept_up(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from keeptrusts import preparation
 from keeptrusts.celery import app
@@ -33,6 +33,8 @@ class Command(BaseCommand):
         parser.add_argument("--demo", action="store_true", help="with --prepare: add demonstration data")
 
     def handle(self, *args: Any, prepare: bool, demo: bool, **options: Any) -> None:
+        if demo and not prepare:
+            raise CommandError("--demo goes with --prepare.")
         host, port = os.environ.get("HOST") or "127.0.0.1", int(os.environ.get("PORT") or 8000)
         if refusal := why_not_bindable(host, port):
             self.stderr.write(refusal)
