@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
@@ -18,7 +19,7 @@ from access.tokens import TokenKind
 from audit import clock
 from audit.actions import AuditAction
 from audit.actor import Actor
-from audit.recording import record
+from audit.recording import Subject, changes, record
 
 # How exact "last used" is; so often at most a request writes.
 LAST_USED_STEP = timedelta(minutes=1)
@@ -56,7 +57,7 @@ def create_access_key(*, actor: Actor, owner: Member, name: str, expires_at: dat
             created_at=now,
             expires_at=expires_at,
         )
-        _record(AuditAction.ACCESS_KEY_CREATED, actor, access_key)
+        record(AuditAction.ACCESS_KEY_CREATED, actor, _about(access_key), {}, snapshot(access_key))
     return IssuedAccessKey(access_key, value)
 
 
@@ -71,9 +72,10 @@ def revoke_access_key(*, actor: Actor, access_key_id: UUID) -> AccessKey:
         )
         require(actor, "access.revoke_accesskey", access_key)
         if access_key.revoked_at is None:
-            access_key.revoked_at = clock.now()
+            before, access_key.revoked_at = snapshot(access_key), clock.now()
             access_key.save(update_fields=["revoked_at"])
-            _record(AuditAction.ACCESS_KEY_REVOKED, actor, access_key)
+            old, new = changes(before, snapshot(access_key))
+            record(AuditAction.ACCESS_KEY_REVOKED, actor, _about(access_key), old, new)
     return access_key
 
 
@@ -94,18 +96,16 @@ def find_usable(value: str) -> AccessKey | None:
     return access_key
 
 
-def _record(action: AuditAction, actor: Actor, access_key: AccessKey) -> None:
-    record(
-        action=action,
-        actor=actor,
-        object_type="access_key",
-        object_id=access_key.pk,
-        object_label=access_key.name,
-        after={
-            "name": access_key.name,
-            "owner": access_key.owner.username,
-            "hint": access_key.hint,
-            "expires_at": access_key.expires_at,
-            "revoked_at": access_key.revoked_at,
-        },
-    )
+def _about(access_key: AccessKey) -> Subject:
+    return Subject("access_key", access_key.pk, access_key.name)
+
+
+def snapshot(access_key: AccessKey) -> dict[str, Any]:
+    """Return what the audit log says of an access key."""
+    return {
+        "name": access_key.name,
+        "owner": access_key.owner.username,
+        "hint": access_key.hint,
+        "expires_at": access_key.expires_at,
+        "revoked_at": access_key.revoked_at,
+    }

@@ -12,13 +12,14 @@ from django.db import transaction
 from access.models import Member
 from access.refusals import Conflict
 from access.rules import Role, require
-from access.text import clean_text
+from access.text import clean_text, refuse_unknown
 from audit import clock
 from audit.actions import AuditAction
 from audit.actor import Actor
-from audit.recording import changes, record
+from audit.recording import Subject, changes, record
 
-EDITABLE = ("name", "email", "role", "is_active")
+TEXTS = ("name", "email")
+EDITABLE = (*TEXTS, "role", "is_active")
 
 
 def create_member(*, actor: Actor, username: str, password: str, role: str, name: str = "", email: str = "") -> Member:
@@ -40,7 +41,7 @@ def create_member(*, actor: Actor, username: str, password: str, role: str, name
     with transaction.atomic():
         member.full_clean()
         member.save(force_insert=True)
-        _record(AuditAction.MEMBER_CREATED, actor, member, {}, snapshot(member))
+        record(AuditAction.MEMBER_CREATED, actor, _about(member), {}, snapshot(member))
     return member
 
 
@@ -50,9 +51,7 @@ def edit_member(*, actor: Actor, member_id: int, changed: Mapping[str, Any]) -> 
     Taken out, their sessions and access keys are refused from the next request on. One audit entry for each kind
     of change. Errors: Forbidden; Conflict `last_admin` where no active Admin would be left; ValidationError.
     """
-    unknown = set(changed) - set(EDITABLE)
-    if unknown:
-        raise ValidationError({field: ValidationError("Unknown field.", code="unknown_field") for field in unknown})
+    refuse_unknown(changed, EDITABLE)
     with transaction.atomic():
         # All Admins are locked, so that two of them cannot take each other out at the same time.
         admins = list(
@@ -89,7 +88,7 @@ def set_password(*, actor: Actor, member_id: int, password: str) -> Member:
         _check_password(password, member)
         member.set_password(password)
         member.save(update_fields=["password"])
-        _record(AuditAction.MEMBER_PASSWORD_CHANGED, actor, member, {}, {})
+        record(AuditAction.MEMBER_PASSWORD_CHANGED, actor, _about(member))
     return member
 
 
@@ -106,26 +105,13 @@ def _check_password(password: str, member: Member) -> None:
 
 
 def _record_changes(actor: Actor, member: Member, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    if before["role"] != after["role"]:
-        _record(AuditAction.MEMBER_ROLE_CHANGED, actor, member, {"role": before["role"]}, {"role": after["role"]})
-    if before["is_active"] != after["is_active"]:
-        action = AuditAction.MEMBER_REACTIVATED if after["is_active"] else AuditAction.MEMBER_DEACTIVATED
-        _record(action, actor, member, {"is_active": before["is_active"]}, {"is_active": after["is_active"]})
-    rest = {"name", "email"}
-    old, new = changes({f: before[f] for f in rest}, {f: after[f] for f in rest})
-    if new:
-        _record(AuditAction.MEMBER_EDITED, actor, member, old, new)
+    activity = AuditAction.MEMBER_REACTIVATED if member.is_active else AuditAction.MEMBER_DEACTIVATED
+    kinds = {AuditAction.MEMBER_ROLE_CHANGED: ("role",), activity: ("is_active",), AuditAction.MEMBER_EDITED: TEXTS}
+    for action, fields in kinds.items():
+        old, new = changes({field: before[field] for field in fields}, {field: after[field] for field in fields})
+        if new:
+            record(action, actor, _about(member), old, new)
 
 
-def _record(
-    action: AuditAction, actor: Actor, member: Member, before: Mapping[str, Any], after: Mapping[str, Any]
-) -> None:
-    record(
-        action=action,
-        actor=actor,
-        object_type="member",
-        object_id=member.pk,
-        object_label=member.username,
-        before=before,
-        after=after,
-    )
+def _about(member: Member) -> Subject:
+    return Subject("member", member.pk, member.username)

@@ -12,7 +12,7 @@ from django.db import models, transaction
 
 from audit.actions import AuditAction
 from audit.actor import Actor, ActorKind
-from audit.recording import record
+from audit.recording import Subject, record
 
 
 class Forbidden(PermissionDenied):
@@ -76,14 +76,9 @@ def record_refusal(actor: Actor, refusal: Forbidden | Conflict) -> None:
     if action is None or actor.kind is not ActorKind.MEMBER:
         return
     obj: Any = refusal.obj
-    known = isinstance(obj, models.Model) and obj.pk is not None
+    kind = OBJECT_TYPES[refusal.permission.rpartition("_")[2]]
+    known = isinstance(obj, models.Model) and not obj._state.adding
+    about = Subject(kind, obj.pk, str(obj)) if known else Subject(kind)
     detail = {"code": refusal.code if isinstance(refusal, Conflict) else "permission_denied"}
     with transaction.atomic():
-        record(
-            action=action,
-            actor=actor,
-            object_type=OBJECT_TYPES[refusal.permission.rpartition("_")[2]],
-            object_id=obj.pk if known else "",
-            object_label=str(obj) if known else "",
-            detail=detail,
-        )
+        record(action, actor, about, detail=detail)

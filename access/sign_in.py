@@ -14,7 +14,7 @@ from access.actors import client_ip, member_actor
 from access.models import Member
 from audit.actions import AuditAction
 from audit.actor import Actor
-from audit.recording import record
+from audit.recording import Subject, record
 
 
 @receiver(user_logged_in)
@@ -47,10 +47,4 @@ def typed_username(request: HttpRequest, credentials: dict[str, Any] | None) -> 
 
 def _record(action: AuditAction, actor: Actor, member: Member | None) -> None:
     with transaction.atomic():
-        record(
-            action=action,
-            actor=actor,
-            object_type="session",
-            object_id=member.pk if member else "",
-            object_label=member.username if member else "",
-        )
+        record(action, actor, Subject("session", member.pk, member.username) if member else Subject("session"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Collection, Iterable
 
 from django.core.exceptions import ValidationError
 
@@ -29,3 +30,9 @@ def clean_text(text: str, *, field: str, limit: int, required: bool = False, lin
         message = "This looks like a secret value, which is never stored. Use its hint (the first ten characters)."
         raise ValidationError({field: ValidationError(message, code="secret_value")})
     return text
+
+
+def refuse_unknown(fields: Iterable[str], known: Collection[str]) -> None:
+    """Return if every one of `fields` is known; else ValidationError at each that is not: refused, not ignored."""
+    if unknown := set(fields) - set(known):
+        raise ValidationError({field: ValidationError("Unknown field.", code="unknown_field") for field in unknown})

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Final, cast
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.loader import render_to_string
@@ -22,12 +21,10 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.paginator import InfinitePaginator
 
-from audit.actions import AuditAction
 from audit.actor import Actor, ActorKind
 from audit.list_filters import DayRangeFilter
 from audit.models import AuditEntry, AuditLeaf
-from audit.recording import record
-from audit.verification import Verdict, verify
+from audit.verification import Verdict, verify_for
 
 # What each kind of object is called, and the console's screen for one: by name, its house is above (design §10).
 OBJECTS: Final = {
@@ -158,16 +155,9 @@ class AuditEntryAdmin(ModelAdmin):
             raise PermissionDenied
         verdict: Verdict | None = None
         if request.method == "POST":
-            verdict = verify()
             # By name: who is behind a request is known one house up.
             actor: Actor = import_string("access.actors.request_actor")(request)
-            with transaction.atomic():
-                record(
-                    action=AuditAction.AUDIT_VERIFIED,
-                    actor=actor,
-                    object_type="audit_entry",
-                    detail={"valid": verdict.valid, "sealed": verdict.sealed, "problems": len(verdict.problems)},
-                )
+            verdict = verify_for(actor)
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,

@@ -17,7 +17,7 @@ from django.http import HttpRequest, QueryDict, StreamingHttpResponse
 from audit.actions import AuditAction
 from audit.actor import Actor
 from audit.models import AuditEntry
-from audit.recording import record
+from audit.recording import Subject, record
 from audit.redaction import redact
 
 # What makes a spreadsheet take a cell for a formula (OWASP, "CSV Injection").
@@ -67,9 +67,7 @@ def record_export(
 ) -> AuditEntry:
     """Write that `actor` took `rows` rows, chosen by `filters`, out of the console; before the first one leaves."""
     with transaction.atomic():
-        return record(
-            action=action, actor=actor, object_type=object_type, detail={"filter": dict(filters), "rows": rows}
-        )
+        return record(action, actor, Subject(object_type), detail={"filter": dict(filters), "rows": rows})
 
 
 def _parts(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:

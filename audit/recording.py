@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import transaction
@@ -20,19 +20,25 @@ from audit.signals import entry_recorded
 type Facts = Mapping[str, Any]
 
 
+class Subject(NamedTuple):
+    """What an entry is about, and what it was called at the time. type: as in `gateway_key`."""
+
+    type: str
+    id: object = ""
+    label: str = ""
+
+
 def record(
-    *,
     action: AuditAction,
     actor: Actor,
-    object_type: str,
-    object_id: object = "",
-    object_label: str = "",
+    about: Subject,
     before: Facts | None = None,
     after: Facts | None = None,
     detail: Facts | None = None,
 ) -> AuditEntry:
     """Write one entry in the caller's transaction and tell those who listen; both undo with it.
 
+    before, after: what changed. detail: what else belongs to the fact.
     Errors: TransactionManagementError outside a transaction, because a fact and its change are one.
     """
     if not transaction.get_connection().in_atomic_block:
@@ -45,9 +51,9 @@ def record(
         actor_label=_text(actor.label, 200),
         credential=_text(actor.credential, 200),
         ip=actor.ip,
-        object_type=object_type,
-        object_id=_text(str(object_id), 64),
-        object_label=_text(object_label, 300),
+        object_type=about.type,
+        object_id=_text(str(about.id), 64),
+        object_label=_text(about.label, 300),
         before=plain(before or {}),
         after=plain(after or {}),
         detail=plain(detail or {}),

@@ -10,8 +10,11 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
+from audit.actions import AuditAction
+from audit.actor import Actor
 from audit.merkle import Tree
 from audit.models import AuditCheckpoint, AuditEntry, AuditLeaf, UnsealedEntry
+from audit.recording import Subject, record
 from audit.sealing import tree_at
 
 CHUNK = 2_000
@@ -74,6 +77,15 @@ def verify() -> Verdict:
         _check_leaves(verdict)
         _check_unsealed(verdict)
     del verdict.problems[MOST_PROBLEMS:]
+    return verdict
+
+
+def verify_for(actor: Actor) -> Verdict:
+    """Verify on behalf of `actor`; that they asked, and what they were told, is recorded."""
+    verdict = verify()
+    detail = {"valid": verdict.valid, "sealed": verdict.sealed, "problems": len(verdict.problems)}
+    with transaction.atomic():
+        record(AuditAction.AUDIT_VERIFIED, actor, Subject("audit_entry"), detail=detail)
     return verdict
 
 

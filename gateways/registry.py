@@ -13,12 +13,12 @@ from django.db import transaction
 
 from access import tokens
 from access.rules import require
-from access.text import clean_text
+from access.text import clean_text, refuse_unknown
 from access.tokens import TokenKind
 from audit import clock
 from audit.actions import AuditAction
 from audit.actor import Actor
-from audit.recording import changes, record
+from audit.recording import Subject, changes, record
 from gateways.models import Gateway, GatewayToken
 from keys.models import ConsumerGroup
 
@@ -52,7 +52,7 @@ def create_gateway(*, actor: Actor, name: str, **particulars: Any) -> IssuedToke
         gateway.save(force_insert=True)
         gateway.consumer_groups.set(particulars.get("consumer_groups", ()))
         issued = _issue_token(gateway)
-        _record(AuditAction.GATEWAY_CREATED, actor, gateway, {}, snapshot(gateway), {"token": issued.token.hint})
+        record(AuditAction.GATEWAY_CREATED, actor, _about(gateway), {}, snapshot(gateway), {"token": issued.token.hint})
     return issued
 
 
@@ -71,7 +71,7 @@ def edit_gateway(*, actor: Actor, gateway_id: UUID, changed: Mapping[str, Any]) 
         old, new = changes(before, snapshot(gateway))
         if new:
             gateway.save()
-            _record(AuditAction.GATEWAY_EDITED, actor, gateway, old, new)
+            record(AuditAction.GATEWAY_EDITED, actor, _about(gateway), old, new)
     return gateway
 
 
@@ -92,7 +92,7 @@ def rotate_token(*, actor: Actor, gateway_id: UUID, overlap: timedelta = DEFAULT
         gateway.tokens.filter(valid_until__isnull=True).update(valid_until=until)
         issued = _issue_token(gateway)
         detail = {"token": issued.token.hint, "old_accepted_until": until}
-        _record(AuditAction.GATEWAY_TOKEN_ROTATED, actor, gateway, {}, {}, detail)
+        record(AuditAction.GATEWAY_TOKEN_ROTATED, actor, _about(gateway), detail=detail)
     return issued
 
 
@@ -104,8 +104,7 @@ def snapshot(gateway: Gateway) -> dict[str, Any]:
 
 
 def _apply(gateway: Gateway, changed: Mapping[str, Any]) -> None:
-    if unknown := set(changed) - EDITABLE:
-        raise ValidationError({field: ValidationError("Unknown field.", code="unknown_field") for field in unknown})
+    refuse_unknown(changed, EDITABLE)
     if "name" in changed:
         gateway.name = clean_text(changed["name"], field="name", limit=100, required=True)
     for field in SETTINGS:
@@ -122,21 +121,5 @@ def _issue_token(gateway: Gateway) -> IssuedToken:
     return IssuedToken(gateway, token, value)
 
 
-def _record(
-    action: AuditAction,
-    actor: Actor,
-    gateway: Gateway,
-    before: Mapping[str, Any],
-    after: Mapping[str, Any],
-    detail: Mapping[str, Any] | None = None,
-) -> None:
-    record(
-        action=action,
-        actor=actor,
-        object_type="gateway",
-        object_id=gateway.pk,
-        object_label=gateway.name,
-        before=before,
-        after=after,
-        detail=detail,
-    )
+def _about(gateway: Gateway) -> Subject:
+    return Subject("gateway", gateway.pk, gateway.name)

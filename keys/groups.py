@@ -10,10 +10,10 @@ from django.db import transaction
 
 from access.models import Member
 from access.rules import Role, require
-from access.text import clean_text
+from access.text import clean_text, refuse_unknown
 from audit.actions import AuditAction
 from audit.actor import Actor
-from audit.recording import changes, record
+from audit.recording import Subject, changes, record
 from keys.models import ConsumerGroup
 from keys.networks import clean_networks
 
@@ -39,7 +39,7 @@ def create_group(*, actor: Actor, name: str, slug: str, **particulars: Any) -> C
         _apply(group, {"name": name, **particulars})
         group.save(force_insert=True)
         group.managers.set(_managers(particulars.get("managers", ())))
-        _record(AuditAction.GROUP_CREATED, actor, group, {}, snapshot(group))
+        record(AuditAction.GROUP_CREATED, actor, _about(group), {}, snapshot(group))
     return group
 
 
@@ -59,7 +59,7 @@ def edit_group(*, actor: Actor, group_id: int, changed: Mapping[str, Any]) -> Co
         old, new = changes(before, snapshot(group))
         if new:
             group.save()
-            _record(AuditAction.GROUP_EDITED, actor, group, old, new)
+            record(AuditAction.GROUP_EDITED, actor, _about(group), old, new)
     return group
 
 
@@ -71,8 +71,7 @@ def snapshot(group: ConsumerGroup) -> dict[str, Any]:
 
 
 def _apply(group: ConsumerGroup, changed: Mapping[str, Any]) -> None:
-    if unknown := set(changed) - EDITABLE:
-        raise ValidationError({field: ValidationError("Unknown field.", code="unknown_field") for field in unknown})
+    refuse_unknown(changed, EDITABLE)
     for field, value in changed.items():
         match field:
             case "name":
@@ -104,15 +103,5 @@ def _managers(members: Iterable[Member]) -> list[Member]:
     return chosen
 
 
-def _record(
-    action: AuditAction, actor: Actor, group: ConsumerGroup, before: Mapping[str, Any], after: Mapping[str, Any]
-) -> None:
-    record(
-        action=action,
-        actor=actor,
-        object_type="consumer_group",
-        object_id=group.pk,
-        object_label=group.slug,
-        before=before,
-        after=after,
-    )
+def _about(group: ConsumerGroup) -> Subject:
+    return Subject("consumer_group", group.pk, group.slug)

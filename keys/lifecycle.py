@@ -20,11 +20,11 @@ from django.db import transaction
 from access.models import Member
 from access.refusals import Conflict, Forbidden
 from access.rules import require
-from access.text import clean_text
+from access.text import clean_text, refuse_unknown
 from audit import clock
 from audit.actions import AuditAction
 from audit.actor import Actor, ActorKind
-from audit.recording import changes, record
+from audit.recording import Subject, changes, record
 from keys import policy
 from keys.issuing import IssuedKey, issue_version
 from keys.models import ConsumerGroup, GatewayKey, KeyVersion
@@ -77,7 +77,7 @@ def create(
         key.save(force_insert=True)
         issued = issue_version(key, number=1, now=now)
         _show_hint(issued)
-        _record(AuditAction.KEY_CREATED, actor, key, {}, snapshot(key), {"version": 1})
+        record(AuditAction.KEY_CREATED, actor, _about(key), {}, snapshot(key), {"version": 1})
     return issued
 
 
@@ -86,8 +86,7 @@ def edit(*, actor: Actor, key_id: UUID, changed: Mapping[str, Any]) -> GatewayKe
 
     Moving it needs rights on both groups, and the new group's policy holds for the expiry it keeps.
     """
-    if unknown := set(changed) - EDITABLE:
-        raise ValidationError({field: ValidationError("Unknown field.", code="unknown_field") for field in unknown})
+    refuse_unknown(changed, EDITABLE)
     with transaction.atomic():
         key, now = _locked(key_id), clock.now()
         require(actor, "keys.change_gatewaykey", key)
@@ -99,7 +98,7 @@ def edit(*, actor: Actor, key_id: UUID, changed: Mapping[str, Any]) -> GatewayKe
         old, new = changes(before, snapshot(key))
         if new:
             key.save()
-            _record(AuditAction.KEY_EDITED, actor, key, old, new)
+            record(AuditAction.KEY_EDITED, actor, _about(key), old, new)
     return key
 
 
@@ -130,7 +129,7 @@ def rotate(*, actor: Actor, key_id: UUID, grace: timedelta | None = None, renew_
         _show_hint(issued)
         old_facts, new_facts = changes(before, snapshot(key))
         detail = {"version": issued.version.number, "grace_seconds": grace, "old_accepted_until": old.valid_until}
-        _record(AuditAction.KEY_ROTATED, actor, key, old_facts, new_facts, detail)
+        record(AuditAction.KEY_ROTATED, actor, _about(key), old_facts, new_facts, detail)
     return issued
 
 
@@ -170,7 +169,7 @@ def disable(*, actor: Actor, key_id: UUID) -> GatewayKey:
         _refuse_when(key, FINAL | {KeyStatus.DISABLED}, permission, now)
         key.disabled_at = now
         key.save(update_fields=["disabled_at"])
-        _record(AuditAction.KEY_DISABLED, actor, key, {"disabled_at": None}, {"disabled_at": now})
+        record(AuditAction.KEY_DISABLED, actor, _about(key), {"disabled_at": None}, {"disabled_at": now})
     return key
 
 
@@ -185,7 +184,7 @@ def enable(*, actor: Actor, key_id: UUID) -> GatewayKey:
             raise Conflict("not_disabled", "This key is not disabled.", permission=permission, obj=key)
         since, key.disabled_at = key.disabled_at, None
         key.save(update_fields=["disabled_at"])
-        _record(AuditAction.KEY_ENABLED, actor, key, {"disabled_at": since}, {"disabled_at": None})
+        record(AuditAction.KEY_ENABLED, actor, _about(key), {"disabled_at": since}, {"disabled_at": None})
     return key
 
 
@@ -203,7 +202,7 @@ def revoke(*, actor: Actor, key_id: UUID, reason: str = "") -> GatewayKey:
         key.grace_until = None
         key.save(update_fields=["revoked_at", "revoked_by", "revoke_reason", "grace_until"])
         old, new = changes(before, snapshot(key))
-        _record(AuditAction.KEY_REVOKED, actor, key, old, new)
+        record(AuditAction.KEY_REVOKED, actor, _about(key), old, new)
     return key
 
 
@@ -215,7 +214,7 @@ def expire(*, actor: Actor, key_id: UUID) -> bool:
             return False
         key.expiry_recorded_at = now
         key.save(update_fields=["expiry_recorded_at"])
-        _record(AuditAction.KEY_EXPIRED, actor, key, {}, {"expires_at": key.expires_at})
+        record(AuditAction.KEY_EXPIRED, actor, _about(key), {}, {"expires_at": key.expires_at})
     return True
 
 
@@ -334,28 +333,14 @@ def _grace_is_over(
     before, key.grace_until = key.grace_until, still_until
     key.save(update_fields=["grace_until"])
     detail = {"versions": sorted(version.number for version in versions)}
-    _record(AuditAction.KEY_GRACE_ENDED, actor, key, {"grace_until": before}, {"grace_until": still_until}, detail)
+    record(
+        AuditAction.KEY_GRACE_ENDED, actor, _about(key), {"grace_until": before}, {"grace_until": still_until}, detail
+    )
 
 
 def _member(actor: Actor) -> Member | None:
     return actor.authority if actor.kind is ActorKind.MEMBER and isinstance(actor.authority, Member) else None
 
 
-def _record(
-    action: AuditAction,
-    actor: Actor,
-    key: GatewayKey,
-    before: Mapping[str, Any],
-    after: Mapping[str, Any],
-    detail: Mapping[str, Any] | None = None,
-) -> None:
-    record(
-        action=action,
-        actor=actor,
-        object_type="gateway_key",
-        object_id=key.pk,
-        object_label=key.name,
-        before=before,
-        after=after,
-        detail=detail,
-    )
+def _about(key: GatewayKey) -> Subject:
+    return Subject("gateway_key", key.pk, key.name)

@@ -11,13 +11,13 @@ from django.db import Error, connection, transaction
 from audit.actions import AuditAction
 from audit.actor import Actor
 from audit.models import AuditEntry
-from audit.recording import record
+from audit.recording import Subject, record
 from tests.settings import FOLDER
 
 
 def record_something() -> None:
     with transaction.atomic():
-        record(action=AuditAction.MEMBER_CREATED, actor=Actor.system("a test"), object_type="member")
+        record(AuditAction.MEMBER_CREATED, Actor.system("a test"), Subject("member"))
 
 
 @pytest.mark.django_db(transaction=True)

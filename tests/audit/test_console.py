@@ -14,7 +14,7 @@ from access.models import Member
 from audit import clock
 from audit.actions import AuditAction
 from audit.models import AuditEntry
-from audit.recording import record
+from audit.recording import Subject, record
 from audit.sealing import seal
 from keys import lifecycle
 from tests.factories import TESTS, actor_of, make_group, make_key, make_member
@@ -26,7 +26,9 @@ VERIFY = f"{LOG}verify/"
 
 
 def make_entry(**facts: Any) -> AuditEntry:
-    given: dict[str, Any] = {"action": AuditAction.KEY_EDITED, "actor": TESTS, "object_type": "gateway_key", **facts}
+    about = {name: facts.pop(f"object_{name}") for name in ("type", "id", "label") if f"object_{name}" in facts}
+    subject = Subject(**{"type": "gateway_key", **about})
+    given: dict[str, Any] = {"action": AuditAction.KEY_EDITED, "actor": TESTS, "about": subject, **facts}
     with transaction.atomic():
         return record(**given)
 

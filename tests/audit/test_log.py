@@ -14,7 +14,7 @@ from django.db import DatabaseError, connection, transaction
 
 from audit.actions import AuditAction
 from audit.models import AuditCheckpoint, AuditEntry, AuditLeaf, UnsealedEntry
-from audit.recording import plain, record
+from audit.recording import Subject, plain, record
 from audit.sealing import seal
 from audit.signals import entry_recorded
 from audit.verification import ProblemCode, verify
@@ -27,11 +27,9 @@ def write(count: int = 1) -> list[AuditEntry]:
     with transaction.atomic():
         return [
             record(
-                action=AuditAction.KEY_CREATED,
-                actor=TESTS,
-                object_type="gateway_key",
-                object_id=f"id-{number}",
-                object_label="k",
+                AuditAction.KEY_CREATED,
+                TESTS,
+                Subject("gateway_key", f"id-{number}", "k"),
                 after={"name": f"é “{number}”", "span": timedelta(hours=1), "list": [1, None, True]},
             )
             for number in range(count)
@@ -110,7 +108,7 @@ def test_sqlite_refuses_to_insert_over_a_row(table: str, verb: str) -> None:
 
 def test_an_entry_is_written_only_inside_a_transaction(transactional_db: None) -> None:
     with pytest.raises(transaction.TransactionManagementError):
-        record(action=AuditAction.KEY_CREATED, actor=TESTS, object_type="gateway_key")
+        record(AuditAction.KEY_CREATED, TESTS, Subject("gateway_key"))
 
 
 def test_whoever_listens_can_undo_the_change() -> None:
@@ -292,7 +290,7 @@ def test_sealers_beside_each_other_and_late_commits_leave_no_entry_out() -> None
 def test_facts_read_back_from_the_database_as_they_were_hashed() -> None:
     facts = {"float": 0.1, "big": 2**53 + 1, "text": "\u2028 é \x00", "nested": {"b": 1, "a": [timedelta(days=1)]}}
     with transaction.atomic():
-        entry = record(action=AuditAction.KEY_EDITED, actor=TESTS, object_type="gateway_key", after=facts)
+        entry = record(AuditAction.KEY_EDITED, TESTS, Subject("gateway_key"), after=facts)
     written = entry.leaf_hash()
     entry.refresh_from_db()
     assert entry.leaf_hash() == written
