@@ -188,13 +188,22 @@ def _stop(server: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:
 def _folder(kind: str, account: pwd.struct_passwd | None) -> Iterator[Path]:
     # A Unix socket's path may have some hundred characters: /tmp is short where TMPDIR may not be.
     short = "/tmp" if Path("/tmp").is_dir() else None  # noqa: S108 (mkdtemp makes the name)
-    folder = Path(tempfile.mkdtemp(prefix=f"keeptrusts-{kind}-", dir=short))
+    _remove_orphans(Path(short or tempfile.gettempdir()))
+    folder = Path(tempfile.mkdtemp(prefix=f"keeptrusts-{kind}-{os.getpid()}-", dir=short))
     try:
         if account:
             os.chown(folder, account.pw_uid, account.pw_gid)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_orphans(parent: Path) -> None:
+    """Remove the folders of those who were killed: their servers are gone, their files are not."""
+    for folder in parent.glob("keeptrusts-*-*-*"):
+        owner = folder.name.split("-")[2]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _unprivileged_account() -> pwd.struct_passwd | None:

@@ -57,3 +57,7 @@ def test_they_end_with_whoever_started_them(number: signal.Signals) -> None:
         # A terminal's Ctrl-C goes to the whole group; the others to the one that started them.
         (os.killpg if number == signal.SIGINT else os.kill)(run.process.pid, number)
         assert eventually(lambda: not [pid for pid in servers if is_alive(pid)])
+        pid = run.process.pid
+    # Whom SIGKILL kept from tidying up, the next one tidies up after.
+    with redis():
+        assert not list(Path("/tmp").glob(f"keeptrusts-*-{pid}-*"))  # noqa: S108 (only looked at)
