@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
-from itertools import batched
 from typing import Final, NamedTuple, cast
 from uuid import UUID
 
-from django.db import connection
-
 from usage.models import Outcome, UsageEvent
-from usage.raw import ROWS_A_STATEMENT, instant, values_clause
+from usage.raw import insert, instant
 
 
 class NewEvent(NamedTuple):
@@ -47,9 +44,7 @@ class NewEvent(NamedTuple):
 
 type Identity = tuple[UUID, str, datetime]
 
-_TABLE: Final = UsageEvent._meta.db_table
-_INSERT: Final = f"INSERT INTO {_TABLE} ({', '.join(NewEvent._fields)}) VALUES "  # noqa: S608  # names of ours alone
-_ONCE: Final = " ON CONFLICT (gateway_id, event_id, occurred_at) DO NOTHING RETURNING gateway_id, event_id, occurred_at"
+_ONCE: Final = "ON CONFLICT (gateway_id, event_id, occurred_at) DO NOTHING RETURNING gateway_id, event_id, occurred_at"
 
 
 def insert_new(events: Iterable[NewEvent]) -> set[Identity]:
@@ -57,16 +52,12 @@ def insert_new(events: Iterable[NewEvent]) -> set[Identity]:
 
     The events have distinct identities. All writers insert in the order of these, so that no two wait for each other.
     """
-    new: set[Identity] = set()
-    for rows in batched(sorted(events, key=_order), ROWS_A_STATEMENT):
-        values, parameters = values_clause(rows)
-        with connection.cursor() as cursor:
-            cursor.execute(_INSERT + values + _ONCE, parameters)
-            new.update(
-                (UUID(str(gateway_id)), event_id, cast(datetime, instant(occurred_at)))
-                for gateway_id, event_id, occurred_at in cursor.fetchall()
-            )
-    return new
+    in_order = sorted(events, key=_order)
+    new = insert(UsageEvent, NewEvent._fields, in_order, _ONCE)
+    return {
+        (UUID(str(gateway_id)), event_id, cast(datetime, instant(occurred_at)))
+        for gateway_id, event_id, occurred_at in new
+    }
 
 
 def _order(event: NewEvent) -> tuple[UUID, str, datetime]:

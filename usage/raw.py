@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
+from itertools import batched
 from typing import Any, Final
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import Model
 
-# Rows in one statement. SQLite takes at most 32,766 parameters, and psycopg needs longer for each the more there are.
-ROWS_A_STATEMENT: Final = 200
+# Rows in one statement. SQLite takes at most 32,766 parameters.
+ROWS_A_STATEMENT: Final = 1_000
 
 
 def to_database(value: object) -> Any:
@@ -40,11 +43,42 @@ def identity(value: UUID | str) -> UUID:
     return value if isinstance(value, UUID) else UUID(value)
 
 
-def values_clause(rows: Iterable[Sequence[object]]) -> tuple[str, list[Any]]:
-    """Return "(%s, …), (%s, …)" and its parameters."""
-    parameters: list[Any] = []
-    clauses = []
-    for row in rows:
-        clauses.append("(" + ", ".join(["%s"] * len(row)) + ")")
-        parameters.extend(to_database(value) for value in row)
-    return ", ".join(clauses), parameters
+def insert(
+    model: type[Model], columns: tuple[str, ...], rows: Iterable[Sequence[object]], then: str
+) -> list[tuple[Any, ...]]:
+    """Insert the rows in the order given and return what `then` returns of them.
+
+    then: what follows the rows, in SQL: what happens on a conflict, and what is returned.
+    """
+    source = _arrays if connection.vendor == "postgresql" else _values
+    returned: list[tuple[Any, ...]] = []
+    for some in batched(rows, ROWS_A_STATEMENT):
+        sql, parameters = source(model, columns, some)
+        with connection.cursor() as cursor:
+            cursor.execute(f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) {sql} {then}", parameters)
+            if cursor.description is not None:
+                returned += cursor.fetchall()
+    return returned
+
+
+def _values(model: type[Model], columns: tuple[str, ...], rows: Sequence[Sequence[object]]) -> tuple[str, list[Any]]:
+    """The rows as SQLite reads them: one by one."""
+    row = "(" + ", ".join(["%s"] * len(columns)) + ")"
+    return f"VALUES {', '.join([row] * len(rows))}", [to_database(value) for row in rows for value in row]
+
+
+def _arrays(model: type[Model], columns: tuple[str, ...], rows: Sequence[Sequence[object]]) -> tuple[str, list[Any]]:
+    """The rows as PostgreSQL reads them fastest in a statement: an array for each column.
+
+    psycopg needs five times as long for a parameter for each value.
+    """
+    arrays = ", ".join(f"%s::{type_}[]" for type_ in _types(model, columns))
+    values = [[to_database(value) for value in column] for column in zip(*rows, strict=True)]
+    return f"SELECT * FROM unnest({arrays})", values  # noqa: S608  # types of ours alone
+
+
+@cache
+def _types(model: type[Model], columns: tuple[str, ...]) -> tuple[str, ...]:
+    """The database's type of each column, without its length, to which a cast would cut what is too long."""
+    types = {field.column: field.db_type(connection) or "" for field in model._meta.concrete_fields}
+    return tuple(types[column].partition("(")[0] for column in columns)

@@ -6,11 +6,11 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import batched
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import Model
 
 from usage.models import (
     BUCKET_SPAN,
@@ -21,7 +21,7 @@ from usage.models import (
     UsageBucket,
     VersionMetrics,
 )
-from usage.raw import ROWS_A_STATEMENT, values_clause
+from usage.raw import insert
 
 SUM_FIELDS: Final = ("requests", "denials", *STATUS_FIELDS, "input_tokens", "output_tokens", *LATENCY_FIELDS)
 FIRST_ERROR: Final = 400
@@ -136,40 +136,43 @@ def add(sums: Sums) -> None:
 class _Target:
     """A table that is added to. conflict: its unique index, as SQL names it; added: columns that are summed."""
 
-    table: str
+    model: type[Model]
     identity: tuple[str, ...]
     conflict: str
     added: tuple[str, ...]
     latest: tuple[str, ...] = ()
     zeros: tuple[str, ...] = ()
 
-    def statement(self, values: str) -> str:
-        greatest = "greatest" if connection.vendor == "postgresql" else "max"
-        changes = [f"{name} = {self.table}.{name} + excluded.{name}" for name in self.added]
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (*self.identity, *self.added, *self.latest, *self.zeros)
+
+    def upsert(self) -> str:
+        """Return what is done with a row that is there already."""
+        table, greatest = self.model._meta.db_table, "greatest" if connection.vendor == "postgresql" else "max"
+        changes = [f"{name} = {table}.{name} + excluded.{name}" for name in self.added]
         for name in self.latest:
-            old, new = f"{self.table}.{name}", f"excluded.{name}"
+            old, new = f"{table}.{name}", f"excluded.{name}"
             # SQLite's max() of anything and NULL is NULL.
             changes.append(f"{name} = {greatest}(coalesce({old}, {new}), coalesce({new}, {old}))")
-        columns = ", ".join((*self.identity, *self.added, *self.latest, *self.zeros))
-        upsert = f"ON CONFLICT ({self.conflict}) DO UPDATE SET {', '.join(changes)}"
-        return f"INSERT INTO {self.table} ({columns}) VALUES {values} {upsert}"  # noqa: S608  # names of ours alone
+        return f"ON CONFLICT ({self.conflict}) DO UPDATE SET {', '.join(changes)}"
 
 
 _BUCKETS: Final = _Target(
-    table=UsageBucket._meta.db_table,
+    model=UsageBucket,
     identity=("start", "version_id", "consumer_group_id", "gateway_id", "model"),
     conflict="start, coalesce(version_id, 0), coalesce(consumer_group_id, 0), gateway_id, model",
     added=SUM_FIELDS,
 )
 _VERSIONS: Final = _Target(
-    table=VersionMetrics._meta.db_table,
+    model=VersionMetrics,
     identity=("version_id",),
     conflict="version_id",
     added=("total_requests",),
     latest=("last_used_at",),
 )
 _KEYS: Final = _Target(
-    table=KeyMetrics._meta.db_table,
+    model=KeyMetrics,
     identity=("key_id",),
     conflict="key_id",
     added=("total_requests", "total_reported", "total_errors"),
@@ -180,10 +183,7 @@ _KEYS: Final = _Target(
 
 def _add_up(target: _Target, rows: Iterable[Sequence[object]]) -> None:
     zeros = (0,) * len(target.zeros)
-    for some in batched(rows, ROWS_A_STATEMENT):
-        values, parameters = values_clause([(*row, *zeros) for row in some])
-        with connection.cursor() as cursor:
-            cursor.execute(target.statement(values), parameters)
+    insert(target.model, target.columns, ((*row, *zeros) for row in rows), target.upsert())
 
 
 def _bucket_row(bucket: BucketKey, figures: list[int]) -> tuple[object, ...]:
