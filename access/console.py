@@ -16,7 +16,7 @@ from django.contrib.admin import ShowFacets
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import quote
 from django.core.exceptions import BadRequest, ImproperlyConfigured, PermissionDenied, ValidationError
-from django.db import models
+from django.db import DataError, models
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -141,9 +141,9 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
         extra_context = {"title": capfirst(self.opts.verbose_name_plural), **(extra_context or {})}
         try:
             return super().changelist_view(request, extra_context)
-        except ValidationError as error:
-            # A ticked row whose id is none; Django would answer 500.
-            raise BadRequest("not the id of a row") from error
+        except (ValidationError, OverflowError, DataError) as error:
+            # A ticked row whose id is none, or a number that no column holds; Django would answer 500.
+            raise BadRequest("not a value that a row can have") from error
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return ConsoleChangeList

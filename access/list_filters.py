@@ -25,5 +25,8 @@ class VisibleDropdownFilter(DropdownFilter):
 
     def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
         value = self.value()
-        # A value that is no key of the related model is Django's to answer: the list without filters.
-        return queryset.filter(**{f"{self.parameter_name}": value}) if value else queryset
+        if not value:
+            return queryset
+        # Held against what is offered: a database asked for an id that is none would fail.
+        offered = any(value == choice for choice, _ in self.lookup_choices)
+        return queryset.filter(**{self.parameter_name: value}) if offered else queryset.none()

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final, cast
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import BadRequest, PermissionDenied
+from django.db import DataError
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.loader import render_to_string
@@ -131,7 +132,11 @@ class AuditEntryAdmin(ModelAdmin):
         ), False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        return super().changelist_view(request, {"title": "Audit log", **(extra_context or {})})
+        try:
+            return super().changelist_view(request, {"title": "Audit log", **(extra_context or {})})
+        except DataError as error:
+            # A filter with a character that PostgreSQL keeps in no text; Django would answer 500.
+            raise BadRequest("not a value that a row can have") from error
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         raise Http404("the audit log has no history of its own")
