@@ -39,10 +39,18 @@ def prepare(say: Say, *, demo: bool) -> None:
         call_command("seed_demo")
 
 
+def what_is_missing() -> str:
+    """Return, in a sentence, what a console needs before it can start; "" where nothing is missing."""
+    if _migrations_are_due():
+        return "The database lacks migrations: run `manage.py migrate`, or start with --prepare."
+    if not (Path(settings.STATIC_ROOT) / "staticfiles.json").exists():
+        return "The static files are not collected: run `manage.py collectstatic`, or start with --prepare."
+    return ""
+
+
 def migrate(say: Say) -> None:
     """Apply the migrations that the database does not have yet."""
-    executor = MigrationExecutor(connection)
-    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+    if _migrations_are_due():
         say("Preparing the database…")
         call_command("migrate", interactive=False)
 
@@ -73,6 +81,11 @@ def create_first_admin(say: Say) -> None:
         say(f"The first Admin is {FIRST_ADMIN!r}, with the password from KEEPTRUSTS_ADMIN_PASSWORD.")
     else:
         say(f"\n    Sign in as {FIRST_ADMIN}\n    Password   {password}\n    It is shown this once.\n")
+
+
+def _migrations_are_due() -> bool:
+    executor = MigrationExecutor(connection)
+    return bool(executor.migration_plan(executor.loader.graph.leaf_nodes()))
 
 
 def _static_sources() -> str:

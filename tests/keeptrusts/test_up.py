@@ -102,6 +102,15 @@ def test_a_taken_port_is_one_clear_line_before_anything_starts(tmp_path: Path) -
             assert not (tmp_path / "static").exists()
 
 
+def test_an_empty_data_directory_without_prepare_is_one_clear_line(tmp_path: Path) -> None:
+    environment = clean_environment(KEEPTRUSTS_DATA_DIR=str(tmp_path), PORT=str(free_port()))
+    with running(UP, environment) as console:
+        assert console.ends() == 1
+        assert console.output == (
+            "CommandError: The database lacks migrations: run `manage.py migrate`, or start with --prepare.\n"
+        )
+
+
 def test_an_address_of_another_machine_is_one_clear_line(tmp_path: Path) -> None:
     environment = clean_environment(KEEPTRUSTS_DATA_DIR=str(tmp_path), PORT=str(free_port()), HOST="192.0.2.1")
     with running(UP, environment) as console:

@@ -46,6 +46,8 @@ class Command(BaseCommand):
             except KeyboardInterrupt:
                 self.stderr.write("Stopped before it was ready.")
                 sys.exit(130)
+        elif missing := preparation.what_is_missing():
+            raise CommandError(missing)
         # A first look at the configuration creates the embedded broker's folders, before anyone needs them.
         app.conf.broker_transport_options  # noqa: B018
         status = run_together(
