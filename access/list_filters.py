@@ -29,4 +29,4 @@ class VisibleDropdownFilter(DropdownFilter):
             return queryset
         # Held against what is offered: a database asked for an id that is none would fail.
         offered = any(value == choice for choice, _ in self.lookup_choices)
-        return queryset.filter(**{self.parameter_name: value}) if offered else queryset.none()
+        return queryset.filter(**{f"{self.parameter_name}": value}) if offered else queryset.none()
