@@ -42,6 +42,8 @@ class RolePermission(BasePermission):
         permission = permission_of(view)
         if permission is None or caller(request).may(permission):
             return True
+        # Who is refused here gets no further, either: and each attempt writes an entry: it is counted first.
+        view.check_throttles(request)
         obj = view.get_object() if getattr(view, "detail", False) else None  # type: ignore[attr-defined]  # has one
         raise Forbidden(permission, obj)
 

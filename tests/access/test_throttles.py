@@ -12,6 +12,9 @@ from rest_framework.test import APIClient
 
 from access.models import Member
 from access.throttles import AccessKeyThrottle, AddressThrottle
+from audit.actions import AuditAction
+from audit.models import AuditEntry
+from tests.factories import make_key
 from tests.fixtures import ApiOf
 
 pytestmark = pytest.mark.django_db
@@ -50,6 +53,14 @@ def test_strangers_are_counted_by_their_address(api: ApiOf, admin: Member) -> No
 def test_guessing_access_keys_is_throttled() -> None:
     guesser = APIClient(HTTP_AUTHORIZATION="Bearer kt_ak_" + "a" * 32)
     assert [guesser.get(ME).status_code for _ in range(3)] == [401, 401, 429]
+
+
+@pytest.mark.usefixtures("_slow")
+def test_attempts_that_the_role_refuses_are_throttled_like_any_other(api: ApiOf, auditor: Member) -> None:
+    busy, key = api(auditor), make_key().key
+    bodies = [busy.post(f"/api/v1/gateway-keys/{key.pk}/rotate/", {}) for _ in range(5)]
+    assert [answer.status_code for answer in bodies] == [403, 403, 403, 429, 429]
+    assert AuditEntry.objects.filter(action=AuditAction.KEY_ROTATE_REFUSED).count() == 3
 
 
 def test_a_script_with_one_access_key_makes_at_least_fifty_a_second() -> None:
