@@ -53,6 +53,8 @@ def client_ip(request: HttpRequest) -> str | None:
         if len(hops) >= settings.TRUSTED_PROXIES and hops[-settings.TRUSTED_PROXIES]:
             address = hops[-settings.TRUSTED_PROXIES]
     try:
-        return str(ipaddress.ip_address(address))
+        found = ipaddress.ip_address(address)
     except ValueError:
         return None
+    # A zone means something on one host alone, and may be any text at all: no database keeps it as an address.
+    return None if isinstance(found, ipaddress.IPv6Address) and found.scope_id is not None else str(found)
