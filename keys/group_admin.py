@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.db.models import Count, OuterRef, Prefetch, QuerySet, Subquery
+from django.db.models import Count, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -63,6 +63,15 @@ class GroupForm(forms.ModelForm[ConsumerGroup]):
         widget=UnfoldAdminSelect2MultipleWidget,
         help_text="Only these Managers (and Admins) manage the group's keys. None named: every Manager does.",
     )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk is not None:
+            # Who is named stays to be chosen in another role, too: left out here, the group might name nobody after
+            # the next Save, and so be every Manager's.
+            choice = cast("forms.ModelMultipleChoiceField[Member]", self.fields["managers"])
+            named = self.instance.managers.values("pk")
+            choice.queryset = Member.objects.filter(Q(role=Role.MANAGER) | Q(pk__in=named))
 
     def clean(self) -> dict[str, Any] | None:
         """Say it at the field: what the database's constraint would say is its name."""

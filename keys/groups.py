@@ -55,7 +55,7 @@ def edit_group(*, actor: Actor, group_id: int, changed: Mapping[str, Any]) -> Co
         before = snapshot(group)
         _apply(group, changed)
         if "managers" in changed:
-            group.managers.set(_managers(changed["managers"]))
+            group.managers.set(_managers(changed["managers"], named=frozenset(group.managers.all())))
         old, new = changes(before, snapshot(group))
         if new:
             group.save()
@@ -94,10 +94,11 @@ def _apply(group: ConsumerGroup, changed: Mapping[str, Any]) -> None:
     group.full_clean()
 
 
-def _managers(members: Iterable[Member]) -> list[Member]:
+def _managers(members: Iterable[Member], *, named: frozenset[Member] = frozenset()) -> list[Member]:
+    """Return `members`, of whom each is a Manager or named already: who became something else may stay named."""
     chosen = list(members)
     for member in chosen:
-        if member.role != Role.MANAGER:
+        if member.role != Role.MANAGER and member not in named:
             message = f"{member.username} is no Manager."
             raise ValidationError({"managers": ValidationError(message, code="not_a_manager")})
     return chosen

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from pytest_django import DjangoAssertNumQueries
 
+from access.members import edit_member
 from access.models import Member
+from access.rules import Role
 from audit.actions import AuditAction
 from audit.models import AuditEntry
 from keys import lifecycle
 from keys.models import ConsumerGroup
+from keys.visibility import manages_group
 from tests.factories import TESTS, make_group, make_key, make_member
 from tests.fixtures import BrowserOf
 from tests.pages import column, main_of
@@ -93,6 +97,19 @@ def test_a_member_who_is_no_manager_cannot_be_named(browser: BrowserOf, admin: M
     response = browser(admin).post(f"{GROUPS}add/", particulars(managers=[auditor.pk]))
     assert "not one of the available choices" in main_of(response)
     assert not ConsumerGroup.objects.exists()
+
+
+def test_saving_a_group_does_not_hand_it_to_every_manager_because_its_own_is_none_any_more(
+    browser: BrowserOf, admin: Member, manager: Member
+) -> None:
+    group, other = make_group("payments", name="Payments", managers=[manager]), make_member(Role.MANAGER)
+    edit_member(actor=TESTS, member_id=manager.pk, changed={"role": Role.AUDITOR.value})
+    client = browser(admin)
+    chosen = re.findall(r'<option value="(\d+)" selected', client.get(page_of(group)).content.decode())
+    client.post(page_of(group), particulars(managers=chosen, idle_days="45"))
+    group.refresh_from_db()
+    assert (group.idle_days, list(group.managers.all())) == (45, [manager])
+    assert not manages_group(other, group)
 
 
 def test_live_keys_are_those_that_are_accepted(browser: BrowserOf, admin: Member) -> None:
