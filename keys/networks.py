@@ -19,7 +19,8 @@ def clean_networks(networks: Iterable[str], *, field: str = "allowed_networks") 
     for network in networks:
         text = network.strip()
         try:
-            cleaned[str(ipaddress.ip_network(text))] = None
+            # A zone (fe80::%eth0) means something on one host alone, and may be any text at all.
+            cleaned[str(ipaddress.ip_network("" if "%" in text else text))] = None
         except ValueError as error:
             message = f"“{text[:60]}” is not a network such as 10.0.0.0/8 or 2001:db8::/32"
             message += ": it has host bits set." if "host bits" in str(error) else "."

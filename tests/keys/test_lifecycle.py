@@ -215,7 +215,7 @@ def test_create_refuses_text_that_cannot_be_kept(actor: Actor, field: str, text:
     assert not GatewayKey.objects.exists()
 
 
-@pytest.mark.parametrize("network", ["10.0.0.1/8", "10.0.0.0/33", "everywhere", "", "10.0.0.0/8\x00"])
+@pytest.mark.parametrize("network", ["10.0.0.1/8", "10.0.0.0/33", "everywhere", "", "10.0.0.0/8\x00", "fe80::%eth0/64"])
 def test_a_malformed_network_is_refused_by_name(actor: Actor, network: str) -> None:
     with pytest.raises(ValidationError) as refusal:
         lifecycle.create(actor=actor, name="k", allowed_networks=["10.0.0.0/8", network])
