@@ -54,6 +54,8 @@ def csv_response(
     response = StreamingHttpResponse(parts, content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{filename}"'
     response["Cache-Control"] = "no-store"
+    # GZipMiddleware would squeeze every part by itself, and browsers read the first part of such a file alone.
+    response["Content-Encoding"] = "identity"
     return response
 
 
