@@ -118,6 +118,7 @@ def rotate(*, actor: Actor, key_id: UUID, grace: timedelta | None = None, renew_
         if renew_expiry and key.lifetime is not None:
             # The lifetime stays as it was chosen, also where today's policy cuts this renewal.
             key.expires_at = policy.renewed_expiry(key.lifetime, key.consumer_group, now)
+            _cut_grace(key)
         old = key.versions.get(valid_until__isnull=True)
         old.valid_until = min(now + grace, key.expires_at) if key.expires_at else now + grace
         if old.valid_until <= now:
@@ -228,7 +229,7 @@ class RevokeResult:
 
 
 def revoke_many(*, actor: Actor, key_ids: Iterable[UUID], reason: str = "") -> list[RevokeResult]:
-    """Revoke each key on its own, in the order given; one that fails never costs the others.
+    """Revoke each key on its own, with results in the order given; one that fails never costs the others.
 
     Errors: ValidationError for a bad reason or more than MOST_AT_ONCE keys, before anything is done.
     """
@@ -237,13 +238,15 @@ def revoke_many(*, actor: Actor, key_ids: Iterable[UUID], reason: str = "") -> l
     if len(unique) > MOST_AT_ONCE:
         message = f"At most {MOST_AT_ONCE:,} keys at once."
         raise ValidationError({"ids": ValidationError(message, code="too_many")})
-    results = []
-    for key_id in unique:
+    results = {}
+    # Every caller locks in one order: where a transaction holds all of these locks (`Idempotency-Key`), two that were
+    # given the same keys in another order would wait for each other.
+    for key_id in sorted(unique):
         try:
-            results.append(RevokeResult(key_id, revoke(actor=actor, key_id=key_id, reason=reason)))
+            results[key_id] = RevokeResult(key_id, revoke(actor=actor, key_id=key_id, reason=reason))
         except (GatewayKey.DoesNotExist, Forbidden) as error:
-            results.append(RevokeResult(key_id, None, error))
-    return results
+            results[key_id] = RevokeResult(key_id, None, error)
+    return [results[key_id] for key_id in unique]
 
 
 def snapshot(key: GatewayKey) -> dict[str, Any]:
@@ -302,10 +305,7 @@ def _apply(key: GatewayKey, changed: Mapping[str, Any], now: datetime) -> None:
         policy.check_expiry(expires_at, key.consumer_group, now)
     if reset:
         _set_expiry(key, expires_at, now)
-        if expires_at is not None:
-            # Grace never outlives the key: a nearer expiry cuts what is running.
-            key.versions.filter(valid_until__gt=expires_at).update(valid_until=expires_at)
-        key.grace_until = _latest_grace(key, now)
+        _cut_grace(key)
 
 
 def _group_id(group: ConsumerGroup | None) -> int | None:
@@ -320,6 +320,13 @@ def _set_expiry(key: GatewayKey, expires_at: datetime | None, now: datetime) -> 
 def _show_hint(issued: IssuedKey) -> None:
     issued.key.hint = issued.version.hint
     issued.key.save(update_fields=["hint", "expires_at", "grace_until"])
+
+
+def _cut_grace(key: GatewayKey) -> None:
+    """Let no grace outlive the key: a nearer expiry, also one that today's policy has cut, ends what is running."""
+    expires_at = key.expires_at
+    if expires_at and key.versions.filter(valid_until__gt=expires_at).update(valid_until=expires_at):
+        key.grace_until = expires_at
 
 
 def _latest_grace(key: GatewayKey, now: datetime) -> datetime | None:

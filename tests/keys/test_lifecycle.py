@@ -19,7 +19,7 @@ from audit.models import AuditEntry
 from audit.recording import plain
 from keys import lifecycle
 from keys.issuing import IssuedKey
-from keys.models import GatewayKey, KeyVersion
+from keys.models import ConsumerGroup, GatewayKey, KeyVersion
 from keys.status import KeyStatus, VersionState
 from tests.factories import actor_of, make_group, make_key, make_member
 
@@ -301,6 +301,14 @@ def test_a_renewal_stays_within_the_policy_of_today(actor: Actor) -> None:
     key.consumer_group.max_lifetime_days = 10
     key.consumer_group.save()
     assert lifecycle.rotate(actor=actor, key_id=key.id).key.expires_at == START + timedelta(days=10)
+
+
+def test_a_renewal_that_the_policy_cuts_ends_the_grace_that_runs_with_it(actor: Actor) -> None:
+    key = make_key(consumer_group=make_group(), expires_at=START + timedelta(days=300)).key
+    lifecycle.rotate(actor=actor, key_id=key.id, grace=timedelta(days=60))
+    ConsumerGroup.objects.update(max_lifetime_days=10)
+    key = lifecycle.rotate(actor=actor, key_id=key.id, grace=HOUR).key
+    assert KeyVersion.objects.get(number=1).valid_until == key.grace_until == key.expires_at
 
 
 def test_edit_changes_only_what_is_named_and_records_both_sides(actor: Actor) -> None:

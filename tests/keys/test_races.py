@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 import time_machine
-from django.db import connection
+from django.db import connection, transaction
 
 from access.refusals import Conflict
 from audit import clock
@@ -69,6 +70,17 @@ def test_two_revokes_at_once_leave_one_entry() -> None:
     key = make_key().key
     at_once(*[lambda: lifecycle.revoke(actor=TESTS, key_id=key.id) for _ in range(4)])
     assert AuditEntry.objects.filter(action="gateway_key.revoked").count() == 1
+
+
+def test_two_bulk_revokes_of_the_same_keys_in_another_order_do_not_wait_for_each_other() -> None:
+    ids = [make_key().key.id for _ in range(30)]
+
+    def revoke(key_ids: list[UUID]) -> None:
+        with transaction.atomic():  # as under an Idempotency-Key: all locks until the end
+            lifecycle.revoke_many(actor=TESTS, key_ids=key_ids)
+
+    at_once(lambda: revoke(ids), lambda: revoke(ids[::-1]), lambda: revoke(sorted(ids)))
+    assert AuditEntry.objects.filter(action="gateway_key.revoked").count() == len(ids)
 
 
 def test_sweeps_beside_each_other_record_each_expiry_once() -> None:
