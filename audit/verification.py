@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -70,9 +71,7 @@ def verify() -> Verdict:
     Every edit, deletion, insertion or reordering of sealed entries is found. Entries not sealed yet are counted as
     pending: until the sealer has reached them nothing can be proved of them.
     """
-    # One snapshot for all the reads on PostgreSQL; SQLite's IMMEDIATE transaction is one anyway.
-    with transaction.atomic():
-        _one_snapshot()
+    with _one_snapshot():
         verdict = Verdict()
         _check_leaves(verdict)
         _check_unsealed(verdict)
@@ -89,11 +88,27 @@ def verify_for(actor: Actor) -> Verdict:
     return verdict
 
 
-def _one_snapshot() -> None:
+@contextmanager
+def _one_snapshot() -> Iterator[None]:
+    """Let all reads of the block see one state of the database, and let nobody wait for them."""
     connection = transaction.get_connection()
-    if connection.vendor == "postgresql" and len(connection.atomic_blocks) == 1:
-        with connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    outermost = not connection.in_atomic_block
+    with _deferred(connection) if outermost and connection.vendor == "sqlite" else nullcontext(), transaction.atomic():
+        if outermost and connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        yield
+
+
+@contextmanager
+def _deferred(connection: Any) -> Iterator[None]:
+    """Let transactions of the block only read: beginning as all others do (IMMEDIATE), one would keep writers out."""
+    connection.ensure_connection()  # which sets the mode that the settings name
+    mode, connection.transaction_mode = connection.transaction_mode, "DEFERRED"
+    try:
+        yield
+    finally:
+        connection.transaction_mode = mode
 
 
 def _check_leaves(verdict: Verdict) -> None:
@@ -103,11 +118,13 @@ def _check_leaves(verdict: Verdict) -> None:
     since = 0  # the first leaf of the checkpoint at hand
     ids: list[int] = []  # the entries under it
     for leaf, entry in _leaves_with_entries():
-        while tree.size < leaf.index:
+        while tree.size < leaf.index and len(verdict.problems) < MOST_PROBLEMS:
             verdict.problems.append(
                 Problem(ProblemCode.LEAF_MISSING, None, f"Leaf {tree.size} of the tree is missing.")
             )
             tree.append(b"\x00" * 32)
+        if len(verdict.problems) >= MOST_PROBLEMS:
+            return
         if leaf.index < tree.size:  # only a negative index can be
             verdict.problems.append(
                 Problem(ProblemCode.LEAF_MISSING, leaf.entry_id, f"Leaf {leaf.index} has no place in the tree.")
@@ -121,8 +138,6 @@ def _check_leaves(verdict: Verdict) -> None:
             tree = _check_checkpoint(verdict, checkpoint, tree, ids, since)
             since, ids = tree.size, []
             checkpoint = next(checkpoints, None)
-        if len(verdict.problems) >= MOST_PROBLEMS:
-            return
     if ids:
         verdict.problems.append(
             Problem(ProblemCode.CHECKPOINT, ids[0], f"No checkpoint covers entry {ids[0]} and those sealed after it.")

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
 from django.db import DatabaseError, connection, transaction
+from django.utils.module_loading import import_string
 
 from audit.actions import AuditAction
 from audit.models import AuditCheckpoint, AuditEntry, AuditLeaf, UnsealedEntry
 from audit.recording import Subject, plain, record
 from audit.sealing import seal
 from audit.signals import entry_recorded
-from audit.verification import ProblemCode, verify
+from audit.verification import ProblemCode, Verdict, verify
 from tests.factories import TESTS
 
 pytestmark = pytest.mark.django_db
@@ -239,6 +240,22 @@ def test_a_cut_tail_shows_while_its_checkpoint_stands() -> None:
     assert ProblemCode.LEAF_MISSING in {code for code, _ in found()}
 
 
+def test_a_leaf_far_beyond_the_end_is_found_without_counting_up_to_it() -> None:
+    sealed(3)
+    AuditLeaf.objects.create(index=10**15, entry_id=10**15, hash=b"x" * 32)
+    assert (ProblemCode.LEAF_MISSING, None) in found()
+
+
+def test_what_is_queued_in_vain_keeps_nothing_from_being_sealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("audit.sealing.BATCH", 2)
+    again = sealed(3)[0]
+    UnsealedEntry.objects.create(entry_id=again.pk)
+    UnsealedEntry.objects.bulk_create(UnsealedEntry(entry_id=-number) for number in range(1, 6))
+    write(3)
+    assert seal() == 3
+    assert found() == {(ProblemCode.DELETED, -number) for number in range(1, 6)}
+
+
 def test_a_hundred_random_edits_are_each_named() -> None:
     entries = sealed(30)
     columns = ["actor_label", "credential", "object_type", "object_label", "actor_id"]
@@ -285,6 +302,53 @@ def test_sealers_beside_each_other_and_late_commits_leave_no_entry_out() -> None
     assert verify().valid
     assert verify().pending == 0
     assert AuditLeaf.objects.count() == AuditEntry.objects.count()
+
+
+@contextmanager
+def held_up(place: str, monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> Iterator[Future[object]]:
+    """Let `do` run in a thread with its own connection, and stand still at `place` for as long as the block runs."""
+    there, go_on, passed_by = threading.Event(), threading.Event(), import_string(place)
+
+    def wait(*given: object) -> object:
+        there.set()
+        go_on.wait(30)
+        return passed_by(*given)
+
+    def run() -> object:
+        try:
+            return do()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with monkeypatch.context() as patched:
+            patched.setattr(place, wait)
+            done = pool.submit(run)
+            assert there.wait(30)
+        try:
+            yield done
+        finally:
+            go_on.set()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nobody_waits_for_a_verification_and_it_sees_one_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    sealed(6)
+    with held_up("audit.verification._check_unsealed", monkeypatch, verify) as verdict:
+        write(2)
+        assert seal() == 2
+        assert not verdict.done()
+    assert verdict.result() == Verdict(sealed=6, pending=0, problems=[])
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_a_sealer_that_hangs_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    write(3)
+    with held_up("audit.sealing.latest_tree", monkeypatch, seal) as hanging:
+        assert seal() == 0
+        assert not hanging.done()
+    assert hanging.result() == 3
 
 
 def test_facts_read_back_from_the_database_as_they_were_hashed() -> None:
