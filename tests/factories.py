@@ -21,13 +21,14 @@ from keys.models import ConsumerGroup
 TESTS: Final = Actor.system("tests")
 PASSWORD: Final = "a long password of nobody"
 
+# With leading zeros, so that what was made later also sorts later.
 _numbers = count(1)
 
 
 def make_member(role: str = Role.ADMIN, *, username: str | None = None, **particulars: Any) -> Member:
     """Add a member who signs in with PASSWORD."""
     particulars = {"password": PASSWORD, **particulars}
-    return create_member(actor=TESTS, username=username or f"{role}-{next(_numbers)}", role=role, **particulars)
+    return create_member(actor=TESTS, username=username or f"{role}-{next(_numbers):06}", role=role, **particulars)
 
 
 def actor_of(member: Member) -> Actor:
@@ -37,18 +38,18 @@ def actor_of(member: Member) -> Actor:
 
 def make_group(slug: str | None = None, **particulars: Any) -> ConsumerGroup:
     """Make a consumer group. particulars: name, managers, policy."""
-    slug = slug or f"group-{next(_numbers)}"
+    slug = slug or f"group-{next(_numbers):06}"
     return create_group(actor=TESTS, slug=slug, **{"name": slug, **particulars})
 
 
 def make_key(name: str | None = None, **particulars: Any) -> IssuedKey:
     """Make a gateway key and return it with its value. particulars: as for `lifecycle.create`."""
-    return lifecycle.create(**{"actor": TESTS, "name": name or f"key-{next(_numbers)}", **particulars})
+    return lifecycle.create(**{"actor": TESTS, "name": name or f"key-{next(_numbers):06}", **particulars})
 
 
 def make_gateway(name: str | None = None, **particulars: Any) -> IssuedToken:
     """Register a gateway and return it with its token's value. particulars: as for `registry.create_gateway`."""
-    return create_gateway(actor=TESTS, name=name or f"gateway-{next(_numbers)}", **particulars)
+    return create_gateway(actor=TESTS, name=name or f"gateway-{next(_numbers):06}", **particulars)
 
 
 def make_access_key(owner: Member, *, name: str = "tests", expires_at: datetime | None = None) -> IssuedAccessKey:
