@@ -97,6 +97,7 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
     ordering = ("-created_at",)
     show_add_link = False
     add_title = "Create Access Key"
+    add_button = "Create and show the value"
     change_form_before_template = "keys/form_token.html"
     actions_list = ("create",)
     actions_row = ("revoke",)
@@ -141,7 +142,7 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
         done = reverse(f"{self.admin_site.name}:access_accesskey_changelist")
         secret = Secret(
             title="Access key created",
-            name=issued.access_key.name,
+            name=f"The value of {issued.access_key.name}",
             value=issued.value,
             usage="console/access_key_usage.html",
             done_url=done,

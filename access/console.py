@@ -85,8 +85,9 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
     actions_detail: Any = ()
     add_fieldsets: Any = ()
     fieldsets: ClassVar[Any] = None
-    # What the form of a new object is called; else Django's words.
+    # What the form of a new object is called, else Django's words; and its button.
     add_title: ClassVar[str] = ""
+    add_button: ClassVar[str] = "Create"
     change_form_before_template: Any = None
     change_form_outer_before_template: Any = None
     change_form_outer_after_template: Any = None

@@ -105,6 +105,7 @@ class MemberAdmin(ConsoleAdmin[Member]):
     show_add_link = False
     change_form_before_template = "keys/form_token.html"
     add_title = "Add Member"
+    add_button = "Add"
     actions_list = ("create",)
     actions_row = ("set_password",)
     actions_detail = ("set_password",)

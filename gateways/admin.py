@@ -112,6 +112,7 @@ class GatewayAdmin(ConsoleAdmin[Gateway]):
     ordering = ("name",)
     show_add_link = False
     add_title = "Register Gateway"
+    add_button = "Register and show the token"
     change_form_before_template = "keys/form_token.html"
     actions_list = ("create",)
     actions_row = ("rotate_token",)

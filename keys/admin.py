@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.contrib.admin.utils import quote
 from django.db.models import Case, IntegerField, QuerySet, Value, When
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -59,6 +60,8 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
     search_help_text = "Name, description, hint or id"
     ordering = ("-created_at", "id")
     show_add_link = False
+    add_title = "Create Gateway Key"
+    add_button = "Create and show the value"
     actions = (revoke_selected, export_selected)
     actions_list = ("create",)
     actions_row = ("edit", "rotate", "end_grace", "disable", "enable", "revoke")
@@ -141,13 +144,14 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
 
     # --- creating and editing -----------------------------------------------------------------------------------------
 
-    @action(permissions=["add"], description="Create Gateway Key", icon="add", variant=ActionVariant.PRIMARY)
+    @action(permissions=["add"], description=add_title, icon="add", variant=ActionVariant.PRIMARY)
     def create(self, request: HttpRequest) -> HttpResponse:
         return HttpResponseRedirect(reverse("admin:keys_gatewaykey_add"))
 
     @action(description="Edit", icon="edit")
     def edit(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return HttpResponseRedirect(page_of(object_id))
+        context: dict[str, Any] = {"preserved_filters": self.get_preserved_filters(request), "opts": self.opts}
+        return HttpResponseRedirect(f"{add_preserved_filters(context, page_of(object_id))}#edit")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
@@ -230,9 +234,7 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
         form_url: Any = "",
         obj: Any = None,
     ) -> HttpResponse:
-        if add:
-            context["title"] = "Create Gateway Key"
-        elif obj is not None:
+        if obj is not None:
             context.update(self._overview(request, obj))
         return super().render_change_form(request, context, add, change, form_url, obj)
 
@@ -247,6 +249,7 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
             "key": key,
             "status": status,
             "status_variant": STATUS_LABELS[status.value],
+            "accepted": status in {KeyStatus.ACTIVE, KeyStatus.ROTATING},
             "versions": [(version, version.state_at(now)) for version in versions[:VERSIONS_SHOWN]],
             "more_versions": len(versions) > VERSIONS_SHOWN,
             "entries": member.visible(entries)[:ENTRIES_SHOWN],

@@ -121,4 +121,12 @@ def test_the_list_asks_the_database_the_same_number_of_times(
 
 
 def test_the_empty_list_says_so(browser: BrowserOf, auditor: Member) -> None:
-    assert "Create Access Key" in main_of(browser(auditor).get(KEYS))
+    page = main_of(browser(auditor).get(KEYS))
+    assert "No access keys yet" in page
+    assert page.count("Create Access Key") == 2
+    assert "Nothing fits" in main_of(browser(auditor).get(KEYS, {"q": "nothing is called this"}))
+
+
+def test_the_form_says_what_its_button_does(browser: BrowserOf, auditor: Member) -> None:
+    page = main_of(browser(auditor).get(f"{KEYS}add/"))
+    assert "Create and show the value Cancel" in page

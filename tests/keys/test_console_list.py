@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -189,6 +190,15 @@ def test_the_menu_of_a_row_offers_what_the_role_allows(console: Console, manager
     assert menu(console(manager), theirs) == ["Edit", "Rotate", "Disable", "Revoke"]
     assert menu(console(manager), unscoped) == []
     assert menu(console(auditor), theirs) == []
+
+
+def test_edit_leads_to_the_form_and_back_to_the_same_filters(console: Console, admin: Member) -> None:
+    key, client = make_key("billing").key, console(admin)
+    link = re.search(r'href="([^"]*/edit/[^"]*)"', client.get(KEYS, {"q": "bil", "status": "active"}).content.decode())
+    assert link
+    form = client.get(unescape(link[1])).headers["Location"]
+    assert form == f"{KEYS}{key.pk}/change/?_changelist_filters=q%3Dbil%26status%3Dactive#edit"
+    assert f'href="{KEYS}?q=bil&amp;status=active"' in client.get(form).content.decode()
 
 
 def test_only_who_may_create_is_offered_to(console: Console, manager: Member, auditor: Member) -> None:
