@@ -38,7 +38,7 @@ def choose(page: Page, key: GatewayKey, entry: str) -> None:
 def test_a_new_key_is_copied_on_plain_http(visit: Visit, admin: Member) -> None:
     page = visit(admin)
     page.goto(LIST)
-    page.get_by_role("link", name="Create Gateway Key").click()
+    page.get_by_role("link", name="Create Gateway Key").first.click()
     page.fill("#id_name", "billing-service")
     page.get_by_role("button", name="Create and show the value").click()
     value = page.locator("#secret-value").inner_text()
@@ -112,6 +112,21 @@ def test_a_dialog_says_what_somebody_else_has_done_meanwhile(visit: Visit, admin
     lifecycle.revoke(actor=TESTS, key_id=key.pk)
     page.locator("#dialog button[type=submit]").click()
     expect(page.locator("#dialog")).to_contain_text("This key is revoked.")
+    # Nothing is offered that could only be refused, here and on the page below.
+    expect(page.locator("#dialog button[type=submit]")).to_have_count(0)
+    page.get_by_role("button", name="Close").click()
+    expect(page.get_by_role("button", name="Actions: billing-service")).to_have_count(0)
+
+
+def test_filters_and_dialogs_are_a_keyboards_too(visit: Visit, admin: Member) -> None:
+    key = make_key("billing-service").key
+    page = visit(admin)
+    page.goto(LIST)
+    page.locator(".filter-open-button").press("Enter")
+    expect(page.get_by_role("button", name="Apply filters")).to_be_visible()
+    page.goto(f"{LIST}{key.pk}/change/")
+    page.get_by_role("button", name="Revoke").press(" ")
+    expect(page.get_by_label("Reason")).to_be_focused()
 
 
 def test_a_whole_value_typed_into_the_search_goes_nowhere(visit: Visit, admin: Member) -> None:

@@ -74,6 +74,17 @@ document.addEventListener("htmx:beforeSwap", (event) => {
     }
 });
 
+/* The dialog begins where something is to be done: at what is wrong, else at its first field, secret or button. */
+document.addEventListener("htmx:afterSettle", () => window.setTimeout(() => {
+    const dialog = document.getElementById("dialog");
+    if (!dialog || dialog.contains(document.activeElement)) {
+        return;
+    }
+    const places = ["[aria-invalid=true]", "#secret-value", "input:not([type=hidden]), select, textarea", "button[type=button]"];
+    const place = places.map((selector) => dialog.querySelector(selector)).find(Boolean);
+    place?.focus();
+}, 50));
+
 document.addEventListener("htmx:responseError", (event) => showProblem(problemOf(event.detail.xhr.status)));
 document.addEventListener("htmx:sendError", () => showProblem("The console does not answer. Nothing was changed as far as is known here."));
 
@@ -142,3 +153,26 @@ document.addEventListener("submit", (event) => {
         field.value = field.value.replace(/(kt_(?:gk|gt|ak)_[a-z0-9]{4})[a-z0-9]{28}/g, "$1");
     }
 }, true);
+
+/* Links that are called buttons take the space bar, as buttons do. */
+document.addEventListener("keydown", (event) => {
+    if (event.key === " " && event.target.matches("a[role=button]")) {
+        event.preventDefault();
+        event.target.click();
+    }
+});
+
+/* An icon is drawn from a word, such as "vpn_key", which nobody needs to hear where there is a text beside it. */
+function silenceIcons() {
+    for (const icon of document.querySelectorAll("span.material-symbols-outlined:not([aria-hidden])")) {
+        const control = icon.closest("a, button, [role=button], h1, h2, h3, p");
+        if (control && control !== icon && control.textContent.trim() !== icon.textContent.trim()) {
+            icon.setAttribute("aria-hidden", "true");
+        }
+    }
+}
+document.addEventListener("DOMContentLoaded", silenceIcons);
+document.addEventListener("htmx:afterSettle", silenceIcons);
+
+/* Requests are whole: no half of one on the axis of a chart. */
+window.Chart?.defaults.set("scales.linear", { ticks: { precision: 0 } });
