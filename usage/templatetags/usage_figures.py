@@ -41,8 +41,11 @@ def key_usage(key: GatewayKey) -> dict[str, Any]:
 
 
 @register.inclusion_tag("usage/versions_usage.html")
-def versions_usage(versions: Iterable[tuple[KeyVersion, VersionState]]) -> dict[str, Any]:
-    """Draw the table of a key's versions; of those in grace it says what they still served in the last hour."""
+def versions_usage(versions: Iterable[tuple[KeyVersion, VersionState]], *, accepted: bool = True) -> dict[str, Any]:
+    """Draw the table of a key's versions; of those in grace it says what they still served in the last hour.
+
+    accepted: whether the key itself is; if not, no version of it looks as if it were.
+    """
     rows = list(versions)
     in_grace = Q(version__in=[version.pk for version, state in rows if state is VersionState.GRACE])
     last_hour = requests_by_version(in_grace, window=HOUR)
@@ -51,7 +54,7 @@ def versions_usage(versions: Iterable[tuple[KeyVersion, VersionState]]) -> dict[
             {
                 "version": version,
                 "state": state,
-                "variant": STATE_LABELS[state],
+                "variant": STATE_LABELS[state] if accepted else "default",
                 "metrics": getattr(version, "metrics", None),
                 "last_hour": last_hour.get(version.pk, 0) if state is VersionState.GRACE else None,
             }
