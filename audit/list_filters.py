@@ -14,6 +14,10 @@ from unfold.contrib.filters.admin import RangeDateFilter
 class DayRangeFilter(RangeDateFilter):
     """Narrows a time to whole days in UTC, the last one included: unfold's own would stop at its first instant."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.title = "day (UTC)"
+
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         since = self._day("from")
         if since is not None:

@@ -44,7 +44,8 @@ class AuditEntry(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_action_display()}: {self.object_label or self.object_type} by {self.actor_label}"
+        about = f": {self.object_label}" if self.object_label else ""
+        return f"{self.get_action_display()}{about} by {self.actor_label}"
 
     def canonical(self) -> bytes:
         """Return what is hashed: every column, as JSON with sorted names and no spaces, in UTF-8."""

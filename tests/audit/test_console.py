@@ -19,7 +19,7 @@ from audit.sealing import seal
 from keys import lifecycle
 from tests.factories import TESTS, actor_of, make_group, make_key, make_member
 from tests.fixtures import BrowserOf
-from tests.pages import column, main_of
+from tests.pages import column, main_of, text_of
 
 LOG = "/admin/audit/auditentry/"
 VERIFY = f"{LOG}verify/"
@@ -145,6 +145,23 @@ def test_verify_names_what_was_touched(browser: BrowserOf, auditor: Member) -> N
     assert "The audit log was touched." in page
     assert f"Entry {entry.pk} is not what was sealed" in page
     assert AuditEntry.objects.get(action=AuditAction.AUDIT_VERIFIED).detail["valid"] is False
+
+
+def test_an_entry_about_nothing_in_particular_is_called_by_its_action(browser: BrowserOf, auditor: Member) -> None:
+    client = browser(auditor)
+    client.post(VERIFY)
+    entry = AuditEntry.objects.get(action=AuditAction.AUDIT_VERIFIED)
+    page = text_of(client.get(f"{LOG}{entry.pk}/change/"))
+    assert f"Audit log verified by {auditor.username}" in page
+    assert "audit_entry" not in page
+
+
+@pytest.mark.parametrize("role", ["admin", "auditor"])
+def test_the_whole_log_is_exported_from_its_list(browser: BrowserOf, role: str) -> None:
+    client = browser(make_member(role))
+    assert "Export all (CSV)" in main_of(client.get(LOG))
+    download: Any = client.get(f"{LOG}export/", follow=True)
+    assert download.getvalue().startswith(b"id,at,action")
 
 
 def test_a_manager_does_not_verify(browser: BrowserOf, manager: Member) -> None:
