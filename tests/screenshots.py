@@ -50,9 +50,11 @@ def _take(page: Page, base: str, password: str) -> None:
     page.wait_for_load_state("networkidle")
     for name, path in PICTURES.items():
         _shoot(page, base + path, name)
-    page.goto(f"{base}/admin/keys/gatewaykey/?q=prod-order-status-bot")
-    page.get_by_role("link", name="prod-order-status-bot").first.click()
-    page.wait_for_load_state("networkidle")
+    # A busy key that is being rotated, down to its versions: the old value is still in use.
+    page.goto(f"{base}/admin/keys/gatewaykey/?q=feature-store")
+    page.get_by_role("link", name="feature-store").click()
+    page.get_by_role("heading", name="Versions").wait_for()
+    page.set_viewport_size({"width": 1440, "height": 1280})
     _shoot(page, page.url, "gateway-key")
 
 
