@@ -161,12 +161,17 @@ else:
     DATABASES = {"default": env.dj_db_url("DATABASE_URL")}
     if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
         raise ImproperlyConfigured("DATABASE_URL must be a postgresql:// address; without it SQLite is used.")
-    DATABASES["default"].setdefault("OPTIONS", {}).update(
-        {
-            "connect_timeout": 5,
-            "pool": {"min_size": 1, "max_size": env.int("KEEPTRUSTS_DATABASE_POOL", 10), "timeout": 5},
-        }
-    )
+    DATABASES["default"]["OPTIONS"] = {
+        "connect_timeout": 5,
+        # A server that vanished without a word (its host is down, the network cut) is noticed within seconds, not
+        # hours: meanwhile a request would hang, and a job would keep a thread of its worker.
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10_000,  # milliseconds
+        "pool": {"min_size": 1, "max_size": env.int("KEEPTRUSTS_DATABASE_POOL", 10), "timeout": 5},
+        **DATABASES["default"].get("OPTIONS", {}),
+    }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 if REDIS_URL:

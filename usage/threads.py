@@ -8,18 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, OperationalError, connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-
-# A server that vanished without a word (its host is down, the network cut) is noticed within seconds, not hours.
-_NOTICE_LOSS: Final = {
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,  # milliseconds
-}
 
 
 class DatabaseThreads:
@@ -42,8 +34,6 @@ class DatabaseThreads:
     def _own_connection(self) -> None:
         wrapper: Any = connections.create_connection(DEFAULT_DB_ALIAS)
         options = {name: value for name, value in wrapper.settings_dict["OPTIONS"].items() if name != "pool"}
-        if wrapper.vendor == "postgresql":
-            options = {**_NOTICE_LOSS, **options}
         wrapper.settings_dict = {**wrapper.settings_dict, "OPTIONS": options, "CONN_MAX_AGE": None}
         wrapper.inc_thread_sharing()  # whoever closes it is another thread
         connections[DEFAULT_DB_ALIAS] = wrapper
