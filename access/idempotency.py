@@ -64,10 +64,13 @@ def once[V: GenericViewSet[Any], **P](handler: Handler[V, P]) -> Handler[V, P]:
     return cast("Handler[V, P]", handle)
 
 
-def forget(*, limit: int = 10_000) -> int:
-    """Delete records that are older than KEPT_FOR, at most `limit`; return how many."""
+def forget(*, batch: int = 10_000) -> int:
+    """Delete every record that is older than KEPT_FOR, so many in a statement; return how many."""
     old = IdempotencyRecord.objects.filter(created_at__lt=clock.now() - KEPT_FOR).order_by("created_at")
-    return IdempotencyRecord.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:limit])).delete()[0]
+    forgotten = 0
+    while some := list(old.values_list("pk", flat=True)[:batch]):
+        forgotten += IdempotencyRecord.objects.filter(pk__in=some).delete()[0]
+    return forgotten
 
 
 def _act_once(request: Request, key: str, act: Callable[[], Response]) -> Response:

@@ -13,7 +13,7 @@ import time_machine
 from django.db import connection
 from rest_framework.test import APIClient
 
-from access.idempotency import KEPT_FOR
+from access.idempotency import KEPT_FOR, forget
 from access.models import IdempotencyRecord, Member
 from access.tasks import forget_idempotency
 from audit import clock
@@ -119,6 +119,14 @@ def test_after_a_day_it_is_forgotten(api: ApiOf, admin: Member) -> None:
         assert IdempotencyRecord.objects.count() == 1
     with time_machine.travel(start + 3 * KEPT_FOR):
         forget_idempotency()
+    assert not IdempotencyRecord.objects.exists()
+
+
+def test_all_that_is_old_is_forgotten_however_much_it_is(admin_api: APIClient) -> None:
+    for number in range(7):
+        post(admin_api, KEYS, {"name": "a"}, key=f"key-{number}")
+    with time_machine.travel(clock.now() + 2 * KEPT_FOR):
+        assert forget(batch=3) == 7
     assert not IdempotencyRecord.objects.exists()
 
 
