@@ -23,13 +23,13 @@ from django.urls import reverse
 from django.utils.text import capfirst
 from unfold.admin import ModelAdmin
 from unfold.dataclasses import UnfoldAction
-from unfold.views import ChangeList
 
 from access.actors import request_actor
 from access.models import Member
 from access.once import AlreadyDone
 from access.refusals import Conflict, Forbidden, record_refusal
 from access.reveal import Secret, reveal_page
+from audit.change_lists import StrictChangeList
 
 # The secret that a request has made, until its answer shows it. In memory only, and gone with the request.
 _secrets: WeakKeyDictionary[HttpRequest, Secret] = WeakKeyDictionary()
@@ -47,7 +47,7 @@ class NullsLast(models.F):
         return super().desc(nulls_last=True)
 
 
-class ConsoleChangeList(ChangeList):
+class ConsoleChangeList(StrictChangeList):
     """A list that knows, for every row of the page, which actions the row's menu offers."""
 
     offered_paths: dict[Any, frozenset[str]]
@@ -146,7 +146,7 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
             # A ticked row whose id is none, or a number that no column holds; Django would answer 500.
             raise BadRequest("not a value that a row can have") from error
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ConsoleChangeList]:
         return ConsoleChangeList
 
     def get_actions_detail(self, request: HttpRequest, object_id: int | str) -> list[UnfoldAction]:

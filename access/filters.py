@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import django_filters
 from django import forms
@@ -15,13 +15,11 @@ from rest_framework.filters import BaseFilterBackend, OrderingFilter, SearchFilt
 from rest_framework.request import Request
 
 from access.actors import caller
-from audit.parameters import LONGEST_TEXT
+from audit.parameters import LONGEST_TEXT, MOST_WORDS
 
 # While rest_framework.views is being made, it asks for this module.
 if TYPE_CHECKING:
     from rest_framework.views import APIView
-
-MOST_WORDS: Final = 10
 
 
 class VisibleFilterBackend(BaseFilterBackend):

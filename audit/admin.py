@@ -23,6 +23,7 @@ from unfold.enums import ActionVariant
 from unfold.paginator import InfinitePaginator
 
 from audit.actor import Actor, ActorKind
+from audit.change_lists import StrictChangeList
 from audit.list_filters import DayRangeFilter
 from audit.models import AuditEntry, AuditLeaf
 from audit.verification import Verdict, verify_for
@@ -127,6 +128,9 @@ class AuditEntryAdmin(ModelAdmin):
         return queryset.filter(
             Q(object_id=term.lower()) | Q(object_label__icontains=term) | Q(actor_label__icontains=term)
         ), False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[StrictChangeList]:
+        return StrictChangeList
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         try:

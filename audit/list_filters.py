@@ -22,16 +22,16 @@ class DayRangeFilter(RangeDateFilter):
         since = self._day("from")
         if since is not None:
             queryset = queryset.filter(**{f"{self.field_path}__gte": since})
-        until = self._day("to")
+        until = self._day("to", plus=timedelta(days=1))
         if until is not None:
-            queryset = queryset.filter(**{f"{self.field_path}__lt": until + timedelta(days=1)})
+            queryset = queryset.filter(**{f"{self.field_path}__lt": until})
         return queryset
 
-    def _day(self, end: str) -> datetime | None:
-        """Return the first instant of the day given, None where none or nonsense was."""
+    def _day(self, end: str, *, plus: timedelta = timedelta(0)) -> datetime | None:
+        """Return the first instant of the day given, or so much later; None for none, nonsense, or the end of time."""
         given = self.used_parameters.get(f"{self.parameter_name}_{end}") or ""
         try:
             day = parse_date(str(given))
-            return datetime.combine(day, time.min, UTC) if day else None
+            return datetime.combine(day, time.min, UTC) + plus if day else None
         except (ValueError, OverflowError):
             return None

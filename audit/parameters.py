@@ -13,6 +13,7 @@ from drf_spectacular.utils import extend_schema_field
 from audit.instants import parse_instant
 
 LONGEST_TEXT: Final = 200
+MOST_WORDS: Final = 10
 MOST_DAYS: Final = 36_500
 
 

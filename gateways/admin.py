@@ -17,7 +17,6 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
-from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminSelect2MultipleWidget, UnfoldAdminSelectWidget
 
 from access.actors import request_actor
@@ -144,7 +143,7 @@ class GatewayAdmin(ConsoleAdmin[Gateway]):
             )
         )
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ConsoleChangeList]:
         return GatewayList
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:

@@ -36,8 +36,9 @@ class ConsoleSite(UnfoldAdminSite):
     login_form = SignInForm
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
-        """Leave out "view on site": there is no other site, and Django's view fails on the id of a UUID model."""
-        return [pattern for pattern in super().get_urls() if getattr(pattern, "name", "") != "view_on_site"]
+        """Leave out what no screen uses: "view on site", which fails on the id of a UUID model, and "autocomplete"."""
+        unused = {"view_on_site", "autocomplete"}
+        return [pattern for pattern in super().get_urls() if getattr(pattern, "name", "") not in unused]
 
     def app_index(
         self, request: HttpRequest, app_label: str, extra_context: dict[str, Any] | None = None

@@ -86,7 +86,7 @@ class ExpiringFilter(TextFilter):
         value = self.value()
         if not value:
             return queryset
-        if not value.isdecimal() or not 1 <= int(value[:9]) <= MOST_DAYS:
+        if not value.isdecimal() or len(value) > 9 or not 1 <= int(value) <= MOST_DAYS:
             messages.error(request, f"“Expiring within” takes a whole number of days, 1 to {MOST_DAYS:,}.")
             return queryset.none()
         return cast("GatewayKeyQuerySet", queryset).expiring_within(int(value))

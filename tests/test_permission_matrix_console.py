@@ -48,7 +48,7 @@ MATRIX: Final[dict[str, tuple[Answers, Answers]]] = {
     "password_change/done/": (EVERYONE, NO_SUCH_METHOD),
     "search/": (EVERYONE, EVERYONE),
     "jsi18n/": (EVERYONE, NO_SUCH_METHOD),
-    "autocomplete/": (NOBODY, NO_SUCH_METHOD),
+    "autocomplete/": (ABSENT, ABSENT),
     "keys/": (EVERYONE, EVERYONE),
     "no/such/page/": (ABSENT, ABSENT),
     "keys/gatewaykey/": (EVERYONE, EVERYONE),
