@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any, Final, cast
 
 from django import forms
@@ -246,6 +247,8 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
         status = key.status_at(now)
         return {
             "title": key.name,
+            # Django would say the name a second time in the window's title.
+            "subtitle": "",
             "key": key,
             "status": status,
             "status_variant": STATUS_LABELS[status.value],
@@ -253,13 +256,22 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
             "versions": [(version, version.state_at(now)) for version in versions[:VERSIONS_SHOWN]],
             "more_versions": len(versions) > VERSIONS_SHOWN,
             "entries": member.visible(entries)[:ENTRIES_SHOWN],
-            "why_read_only": why_not("edit", key, now) if member.may("keys.change_gatewaykey", key) else "",
+            "why_read_only": _why_read_only(member, key, now),
         }
 
 
 def page_of(key_id: object) -> str:
     """Return the address of a key's page."""
     return reverse("admin:keys_gatewaykey_change", args=[quote(str(key_id))])
+
+
+def _why_read_only(member: Member, key: GatewayKey, at: datetime) -> str:
+    """Say why who changes other keys cannot change this one; "" where they can, or never change any."""
+    if member.may("keys.change_gatewaykey", key):
+        return why_not("edit", key, at)
+    # A Manager sees no key of a group that they do not manage: what is left is one without a group.
+    unscoped = "This key reaches every group: only who manages all of them may change it."
+    return unscoped if member.may("keys.change_gatewaykey") else ""
 
 
 def secret_of(issued: IssuedKey, title: str) -> Secret:

@@ -111,6 +111,13 @@ def test_the_groups_networks_are_named_with_the_keys_own(console: Console, audit
     assert "Allowed networks Any" in read(console(auditor), make_key().key)
 
 
+def test_a_manager_is_told_why_they_only_look_at_a_key(console: Console, manager: Member, auditor: Member) -> None:
+    make_group(managers=[make_member("manager")])
+    key, why = make_key().key, "only who manages all of them may change it"
+    assert why in read(console(manager), key)
+    assert why not in read(console(auditor), key)
+
+
 @pytest.mark.parametrize("role", ["admin", "manager", "auditor"])
 def test_the_page_asks_as_often_for_many_versions_as_for_few(
     role: str, console: Console, django_assert_max_num_queries: DjangoAssertNumQueries

@@ -171,6 +171,12 @@ function silenceIcons() {
         }
     }
 }
+/* The box to search a list is named by what stands in it, until something is typed. */
+function nameSearch() {
+    const search = document.getElementById("searchbar");
+    search?.setAttribute("aria-label", `Search: ${search.placeholder}`);
+}
+document.addEventListener("DOMContentLoaded", nameSearch);
 document.addEventListener("DOMContentLoaded", silenceIcons);
 document.addEventListener("htmx:afterSettle", silenceIcons);
 
