@@ -116,6 +116,10 @@ class AuditEntryAdmin(ModelAdmin):
         member = cast(Any, request.user)
         return cast("QuerySet[AuditEntry]", member.visible(super().get_queryset(request)))
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> AuditEntry | None:
+        """Return the entry by its number alone: Django takes any column that an address names, even "" as one."""
+        return cast("AuditEntry | None", super().get_object(request, object_id))
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return [field for _, options in self.fieldsets for field in options["fields"]]
 
