@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.password_validation import validate_password
+from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
@@ -48,8 +50,9 @@ def create_member(*, actor: Actor, username: str, password: str, role: str, name
 def edit_member(*, actor: Actor, member_id: int, changed: Mapping[str, Any]) -> Member:
     """Give a member other particulars, another role, or take them out (`is_active` false); return them.
 
-    Taken out, their sessions and access keys are refused from the next request on. One audit entry for each kind
-    of change. Errors: Forbidden; Conflict `last_admin` where no active Admin would be left; ValidationError.
+    Taken out, their sessions end, and their access keys are refused until they are let in again. One audit entry for
+    each kind of change.
+    Errors: Forbidden; Conflict `last_admin` where no active Admin would be left; ValidationError.
     """
     refuse_unknown(changed, EDITABLE)
     with transaction.atomic():
@@ -75,6 +78,8 @@ def edit_member(*, actor: Actor, member_id: int, changed: Mapping[str, Any]) -> 
                 obj=member,
             )
         member.save(update_fields=EDITABLE)
+        if before["is_active"] and not member.is_active:
+            _end_sessions(member)
         _record_changes(actor, member, before, after)
     return member
 
@@ -95,6 +100,13 @@ def set_password(*, actor: Actor, member_id: int, password: str) -> Member:
 def snapshot(member: Member) -> dict[str, Any]:
     """Return what the audit log says of a member."""
     return {"username": member.username} | {field: getattr(member, field) for field in EDITABLE}
+
+
+def _end_sessions(member: Member) -> None:
+    """Delete the sessions of a member: refused they are anyway, but let in again, whoever holds one would go on."""
+    for session in Session.objects.iterator():
+        if session.get_decoded().get(SESSION_KEY) == str(member.pk):
+            session.delete()
 
 
 def _check_password(password: str, member: Member) -> None:

@@ -108,6 +108,16 @@ def test_taken_out_sessions_and_access_keys_end_at_once(admin: Member, manager: 
     assert access_keys.find_usable(value) is None
 
 
+def test_a_session_does_not_go_on_where_its_member_is_let_in_again(admin: Member, manager: Member) -> None:
+    theirs, other = Client(), Client()
+    theirs.force_login(manager)
+    other.force_login(admin)
+    for is_active in (False, True):
+        members.edit_member(actor=actor_of(admin), member_id=manager.pk, changed={"is_active": is_active})
+    assert theirs.get("/admin/").status_code == 302
+    assert other.get("/admin/").status_code == 200
+
+
 def test_another_password_ends_the_sessions(admin: Member, manager: Member) -> None:
     client = Client()
     client.force_login(manager, backend="django.contrib.auth.backends.ModelBackend")
