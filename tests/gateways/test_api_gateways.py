@@ -12,6 +12,7 @@ from access.models import Member
 from access.tokens import TokenKind, is_well_formed
 from audit.models import AuditEntry
 from gateways.models import Gateway, GatewayToken
+from keys.models import ConsumerGroup
 from tests.factories import make_gateway, make_group, make_member
 from tests.fixtures import ApiOf
 
@@ -95,6 +96,19 @@ def test_a_manager_learns_of_no_foreign_group(api: ApiOf, manager: Member) -> No
     make_gateway("hidden", consumer_groups=[foreign])
     (shown,) = api(manager).get(GATEWAYS).json()["results"]
     assert (shown["name"], shown["consumer_groups"]) == ("both", ["mine"])
+
+
+def test_a_filter_does_not_tell_a_manager_which_foreign_groups_there_are(
+    api: ApiOf, manager: Member, admin_api: APIClient
+) -> None:
+    make_group("theirs", managers=[manager])
+    make_group("foreign", managers=[make_member("manager")])
+    make_gateway(consumer_groups=list(ConsumerGroup.objects.all()))
+    counts = [
+        [client.get(GATEWAYS, {"consumer_group": slug}).json()["count"] for slug in ("theirs", "foreign", "none")]
+        for client in (api(manager), admin_api)
+    ]
+    assert counts == [[1, 0, 0], [1, 1, 0]]
 
 
 def test_a_page_takes_the_same_queries_however_many_gateways(
