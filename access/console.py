@@ -16,7 +16,7 @@ from django.contrib.admin import ShowFacets
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import quote
 from django.core.exceptions import BadRequest, ImproperlyConfigured, PermissionDenied, ValidationError
-from django.db import DataError, models
+from django.db import DataError, IntegrityError, models
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -210,6 +210,9 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
             _refused[request] = ValidationError(conflict.detail, code=conflict.code)
         except ValidationError as error:
             _refused[request] = error
+        except IntegrityError:
+            # Between the form's look and the verb's writing, somebody else has written what may be there once.
+            _refused[request] = ValidationError("Somebody else has changed the same just now.", code="conflict")
         # The same request once more: the form is not valid now, so no verb runs, and it shows why.
         return super().changeform_view(request, object_id, form_url, extra_context)
 

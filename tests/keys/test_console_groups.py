@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 from pytest_django import DjangoAssertNumQueries
 
 from access.members import edit_member
@@ -74,6 +78,29 @@ def test_what_is_wrong_is_said_at_the_field(
     assert said in page
     assert "Constraint" not in page
     assert not ConsumerGroup.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_creates_a_group_while_somebody_else_creates_the_same_is_told_so(browser: BrowserOf, admin: Member) -> None:
+    client, written = browser(admin), threading.Event()
+
+    def somebody_else() -> None:
+        try:
+            with transaction.atomic():
+                make_group("payments", name="Payments")
+                written.set()
+                time.sleep(1)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(somebody_else)
+        assert written.wait(30)
+        response = client.post(f"{GROUPS}add/", particulars())
+        other.result()
+    assert response.status_code == 200
+    assert "already exists" in main_of(response)
+    assert ConsumerGroup.objects.count() == 1
 
 
 def test_an_edit_names_only_what_changed(browser: BrowserOf, admin: Member) -> None:
