@@ -109,6 +109,7 @@ def test_a_dialog_says_what_somebody_else_has_done_meanwhile(visit: Visit, admin
     page = visit(admin)
     page.goto(LIST)
     choose(page, key, "Disable")
+    expect(page.locator("#dialog button[type=submit]")).to_be_visible()
     lifecycle.revoke(actor=TESTS, key_id=key.pk)
     page.locator("#dialog button[type=submit]").click()
     expect(page.locator("#dialog")).to_contain_text("This key is revoked.")
