@@ -33,6 +33,8 @@ from audit.change_lists import StrictChangeList
 
 # The secret that a request has made, until its answer shows it. In memory only, and gone with the request.
 _secrets: WeakKeyDictionary[HttpRequest, Secret] = WeakKeyDictionary()
+# What a form has edited, with what its verb tells after commit (`narrowing`, where it has that).
+_edited: WeakKeyDictionary[HttpRequest, models.Model] = WeakKeyDictionary()
 # What a verb said no with, while the form is shown again with it.
 _refused: WeakKeyDictionary[HttpRequest, ValidationError] = WeakKeyDictionary()
 
@@ -198,7 +200,11 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
             **(extra_context or {}),
         }
         try:
-            return super().changeform_view(request, object_id, form_url, extra_context)
+            response = super().changeform_view(request, object_id, form_url, extra_context)
+            # Only now, after Django's transaction around the form, is it known.
+            if (change := getattr(_edited.get(request), "narrowing", None)) and (words := change.told("In force")):
+                messages.info(request, f"{words}.")
+            return response
         except AlreadyDone as done:
             return self._already_done(request, done)
         except Conflict as conflict:
@@ -226,7 +232,8 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
     def save_form(self, request: HttpRequest, form: Any, change: bool) -> M:
         """Carry out the verb: the one place where this screen writes."""
         if change:
-            return self.verb_edit(request, form, form.instance)
+            _edited[request] = obj = self.verb_edit(request, form, form.instance)
+            return obj
         return self.verb_create(request, form)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:

@@ -15,6 +15,17 @@ CSV: Final = {(200, "text/csv"): OpenApiTypes.STR}
 IF_MATCH: Final = OpenApiParameter(
     "If-Match", str, OpenApiParameter.HEADER, description="The ETag of what the caller has read; 412 if it has changed."
 )
+IN_FORCE_HEADER: Final = "X-Keeptrusts-In-Force-On"
+IN_FORCE_ON: Final = OpenApiParameter(
+    IN_FORCE_HEADER,
+    str,
+    OpenApiParameter.HEADER,
+    response=[200],
+    description=(
+        "Which gateway processes decide by the change, where they hold keys in memory: `processes=4, applied=4, "
+        "milliseconds=3`. What those hold that have not applied it is void by now."
+    ),
+)
 
 _ERROR: Final = {
     "type": "object",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from http import HTTPStatus
+from typing import Any, ClassVar, Protocol
 
 from django.conf import settings
 from django.db.models import Model, QuerySet
@@ -11,17 +12,39 @@ from rest_framework.request import Request
 from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import GenericViewSet
 
+from access.schema import IN_FORCE_HEADER
+
+
+class InForce(Protocol):
+    def as_header(self) -> str: ...
+
+
+class Change(Protocol):
+    """in_force: None while it is not committed, and where nobody holds anything that it makes out of date."""
+
+    @property
+    def in_force(self) -> InForce | None: ...
+
 
 class ApiViewSet[M: Model](GenericViewSet[M]):
     """Actions on one model. What is not an action is 405, DELETE always."""
 
     http_method_names: ClassVar[list[str]] = ["get", "head", "post", "patch"]  # type: ignore[misc]  # never changed
     lookup_value_regex = "[0-9a-fA-F-]{32,36}"
+    # What the action has changed of what gateways decide by: where it is in force is known when it is committed.
+    change: Change | None = None
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
         if not request.META.get("CONTENT_LENGTH") and request.method in {"POST", "PATCH"}:
             _measure(request)
         return super().initialize_request(request, *args, **kwargs)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        in_force = self.change.in_force if self.change is not None else None
+        if in_force is not None and response.status_code < HTTPStatus.BAD_REQUEST:
+            response[IN_FORCE_HEADER] = in_force.as_header()
+        return response
 
     def body(self, serializer_class: type[BaseSerializer[Any]], **options: Any) -> dict[str, Any]:
         """Return the request's body as `serializer_class` reads it; ValidationError (400) for what it refuses."""

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-# How long one reading is trusted; between readings time runs on the host's monotonic clock.
+# How long one reading is trusted; between readings time runs on the host's clock that never stands still.
 REREAD_AFTER_SECONDS = 10.0
+# Linux' CLOCK_MONOTONIC does not count while the machine is suspended; elsewhere there is only that one.
+_NEVER_STANDS_STILL = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 _reading: tuple[float, datetime] | None = None
 _standing_at: ContextVar[datetime | None] = ContextVar("standing_at", default=None)
@@ -43,26 +45,38 @@ def standing_at(moment: datetime) -> Iterator[None]:
         _standing_at.reset(token)
 
 
+def elapsed() -> float:
+    """Return seconds on a clock that only ever goes on, through a suspend of the machine as well."""
+    return time.clock_gettime(_NEVER_STANDS_STILL)
+
+
+def refresh() -> None:
+    """Read the database's time anew, unless that was done within half of REREAD_AFTER_SECONDS.
+
+    Who does so every few seconds keeps `now` from asking the database itself, as an event loop must not.
+    Errors: DatabaseError, InterfaceError.
+    """
+    global _reading
+    if connection.vendor != "sqlite" and (_reading is None or elapsed() - _reading[0] > REREAD_AFTER_SECONDS / 2):
+        _reading = _read()
+
+
 def _from_database() -> datetime:
     global _reading
     reading = _reading
-    if reading is None or time.monotonic() - reading[0] > REREAD_AFTER_SECONDS:
-        reading = _reading = _read() or reading
+    if reading is None or elapsed() - reading[0] > REREAD_AFTER_SECONDS:
+        with suppress(DatabaseError, InterfaceError, transaction.TransactionManagementError):
+            reading = _reading = _read()
     if reading is None:
         return datetime.now(UTC)
     read_at, database_time = reading
-    return database_time + timedelta(seconds=time.monotonic() - read_at)
+    return database_time + timedelta(seconds=elapsed() - read_at)
 
 
-def _read() -> tuple[float, datetime] | None:
-    if connection.in_atomic_block and connection.needs_rollback:
-        return None
-    before = time.monotonic()
-    try:
-        # A savepoint, so that a failure here never spoils the transaction of whoever asked for the time.
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SELECT clock_timestamp()")
-            (database_time,) = cursor.fetchone()
-    except (DatabaseError, InterfaceError):
-        return None
-    return (before + time.monotonic()) / 2, database_time
+def _read() -> tuple[float, datetime]:
+    before = elapsed()
+    # A savepoint, so that a failure here never spoils the transaction of whoever asked for the time.
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        (database_time,) = cursor.fetchone()
+    return (before + elapsed()) / 2, database_time

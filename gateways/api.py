@@ -16,6 +16,7 @@ from rest_framework.response import Response
 
 from access.actors import caller, request_actor
 from access.idempotency import SecretResponse, once
+from access.schema import IN_FORCE_ON
 from access.serializers import FlagField, NumberField, OneOfField, StrictSerializer, TextField, TextListField
 from access.viewsets import ApiViewSet
 from audit import clock
@@ -140,14 +141,16 @@ class GatewayViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[Gateway]):
         issued = registry.create_gateway(actor=request_actor(request), **self.body(NewGateway))
         return self._answer_with_token(issued, status.HTTP_201_CREATED)
 
-    @extend_schema(request=GatewayChanges, responses=GatewayJSON)
+    @extend_schema(request=GatewayChanges, responses=GatewayJSON, parameters=[IN_FORCE_ON])
     def partial_update(self, request: Request, pk: str) -> Response:
         """Edit a gateway; what is absent stays."""
         gateway, changed = self.get_object(), self.body(GatewayChanges)
-        registry.edit_gateway(actor=request_actor(request), gateway_id=gateway.pk, changed=changed)
+        self.change = registry.edit_gateway(
+            actor=request_actor(request), gateway_id=gateway.pk, changed=changed
+        ).narrowing
         return Response(self.get_serializer(self.get_queryset().get(pk=gateway.pk)).data)
 
-    @extend_schema(request=TokenRotation, responses=IssuedTokenJSON)
+    @extend_schema(request=TokenRotation, responses=IssuedTokenJSON, parameters=[IN_FORCE_ON])
     @action(detail=True, methods=["post"], url_path="rotate-token")
     @once
     def rotate_token(self, request: Request, pk: str) -> Response:
@@ -155,6 +158,7 @@ class GatewayViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[Gateway]):
         gateway, wanted = self.get_object(), self.body(TokenRotation)
         overlap = {"overlap": timedelta(seconds=wanted["overlap_seconds"])} if wanted else {}
         issued = registry.rotate_token(actor=request_actor(request), gateway_id=gateway.pk, **overlap)
+        self.change = issued.gateway.narrowing
         return self._answer_with_token(issued, status.HTTP_200_OK)
 
     def _answer_with_token(self, issued: IssuedToken, status: int) -> Response:

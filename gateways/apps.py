@@ -8,4 +8,4 @@ class GatewaysConfig(AppConfig):
     verbose_name = "Settings"
 
     def ready(self) -> None:
-        from gateways import visibility  # noqa: F401  # registers its rules
+        from gateways import enforcement, visibility  # noqa: F401  # they register themselves

@@ -52,11 +52,14 @@ class KnownGateway:
     token_valid_until: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KnownGroup:
+    """A consumer group, shared by its keys where they are held. is_current: False = it is not what it was."""
+
     id: int
     slug: str
     networks: Networks
+    is_current: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,13 @@ from functools import partial
 from typing import Final
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 
 from audit import clock
 from gateways.decision import Decision, KnownGateway, Question, Reason, decide
-from gateways.lookup import look_up
+from gateways.lease import Lease
+from gateways.lookup import Found, look_up
+from gateways.memory import Memory
 from usage.counting import Allowance, Counter
 from usage.ingest import Receipt, ingest
 from usage.reports import read_body
@@ -39,13 +41,31 @@ class Engine:
         self._flushes = DatabaseThreads(1, "flush")
         self._ingests = DatabaseThreads(INGEST_THREADS, "ingest")
         self._complaints = Allowance(1)
+        self._memory = Memory(settings.KEEPTRUSTS_CACHED_KEYS)
+        self._lease: Lease | None = None
+        if settings.KEEPTRUSTS_LEASE_SECONDS and connection.vendor == "postgresql":
+            self._lease = Lease(self._memory, seconds=settings.KEEPTRUSTS_LEASE_SECONDS)
+            self._lease.start()
         self.counter = Counter(self._flushes, event_rate=settings.KEEPTRUSTS_EVENT_RATE)
         self.counter.start()
 
+    def decide_now(self, question: Question) -> Decision | None:
+        """Return the decision by what is held in memory, while that may be used; None where it takes the database."""
+        if self._lease is None or not self._lease.holds():
+            return None
+        found = self._memory.recall(question)
+        return decide(question, found.gateway, found.version, clock.now()) if found is not None else None
+
     async def decide(self, question: Question) -> Decision:
-        """Return the decision by what the database knows now. Errors: UNAVAILABLE."""
+        """Return the decision by what the database knows now, if it takes the database. Errors: UNAVAILABLE."""
+        if (held := self.decide_now(question)) is not None:
+            return held
+        generation = self._memory.generation
         async with asyncio.timeout(DECIDE_WITHIN):
-            return await self._lookups.run(partial(_decide, question))
+            found, decision = await self._lookups.run(partial(_decide, question))
+        if self._lease is not None:
+            self._memory.learn(generation, question, found)
+        return decision
 
     async def known_gateway(self, gateway_token: bytes | None) -> KnownGateway | None:
         """Return the gateway whose token is accepted now. gateway_token: its digest. Errors: UNAVAILABLE."""
@@ -64,19 +84,19 @@ class Engine:
             logger.warning("%s: the database cannot be asked (%s).", what, type(error).__name__)
 
     async def close(self) -> None:
-        """Write what is counted, wait for what runs and close the connections."""
+        """Use nothing any more, write what is counted, wait for what runs and close the connections."""
+        if self._lease is not None:
+            await self._lease.close()
         await self.counter.drain()
         for threads in (self._lookups, self._ingests, self._flushes):
             await asyncio.to_thread(threads.close)
 
 
-def _decide(question: Question) -> Decision:
-    if question.gateway_token is None:
-        return decide(question, None, None, clock.now())
+def _decide(question: Question) -> tuple[Found, Decision]:
     key = None if isinstance(question.key, Reason) else question.key
-    found = look_up(question.gateway_token, key)
+    found = look_up(question.gateway_token, key) if question.gateway_token is not None else Found(None, None)
     # The time is read last: what ended while the database was asked is over.
-    return decide(question, found.gateway, found.version, clock.now())
+    return found, decide(question, found.gateway, found.version, clock.now())
 
 
 def _take(gateway: KnownGateway, body: bytes, *, lines: bool) -> Receipt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from django.db import models
 from django.db.models import Q
@@ -13,6 +14,9 @@ from django.db.models.lookups import Exact
 from access.tokens import DIGEST_BYTES
 from audit import clock
 from keys.models import ConsumerGroup
+
+if TYPE_CHECKING:
+    from keys.narrowing import Narrowing
 
 
 class UsageSource(models.TextChoices):
@@ -51,6 +55,9 @@ class Gateway(models.Model):
     )
     created_at = models.DateTimeField("created", default=clock.now, editable=False)
 
+    # What the verb that returned this object made known of its change.
+    narrowing: Narrowing | None = None
+
     class Meta:
         ordering = ["name"]
         constraints = [
@@ -86,3 +93,21 @@ class GatewayToken(models.Model):
 
     def is_usable(self, at: datetime) -> bool:
         return self.valid_until is None or self.valid_until > at
+
+
+class GatewayProcess(models.Model):
+    """A process that answers gateways and may hold what it knows under a lease. Written by gateways/lease.py alone.
+
+    leased_until: by the database's clock; until then it may decide by what it holds. applied: the snapshot of the
+    database (PostgreSQL's `pg_snapshot`) whose invalidations it has applied.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    host = models.CharField(max_length=100)
+    pid = models.PositiveIntegerField()
+    started_at = models.DateTimeField()
+    leased_until = models.DateTimeField()
+    applied = models.TextField()
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}"

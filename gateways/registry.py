@@ -1,4 +1,8 @@
-"""The one writer of gateways: register, edit, rotate the token."""
+"""The one writer of gateways: register, edit, rotate the token.
+
+A change by which processes decide otherwise is known to all of them when the verb returns; the gateway's `narrowing`
+tells.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,7 @@ from audit.actor import Actor
 from audit.recording import Subject, changes, record
 from gateways.models import Gateway, GatewayToken
 from keys.models import ConsumerGroup
+from keys.narrowing import Kind, Narrowing, narrowing
 
 SETTINGS: Final = ("usage_source", "require_group", "client_address")
 EDITABLE: Final = frozenset({"name", "consumer_groups", *SETTINGS})
@@ -47,12 +52,14 @@ def create_gateway(*, actor: Actor, name: str, **particulars: Any) -> IssuedToke
     """
     require(actor, "gateways.add_gateway")
     gateway = Gateway()
-    with transaction.atomic():
+    # Nobody holds anything of it, but that its token is unknown.
+    with narrowing(waits=False) as change, transaction.atomic():
         _apply(gateway, {"name": name, **particulars})
         gateway.save(force_insert=True)
         gateway.consumer_groups.set(particulars.get("consumer_groups", ()))
         issued = _issue_token(gateway)
         record(AuditAction.GATEWAY_CREATED, actor, _about(gateway), {}, snapshot(gateway), {"token": issued.token.hint})
+        _changed(gateway, change)
     return issued
 
 
@@ -61,7 +68,7 @@ def edit_gateway(*, actor: Actor, gateway_id: UUID, changed: Mapping[str, Any]) 
 
     Errors: Gateway.DoesNotExist; Forbidden; ValidationError at the field.
     """
-    with transaction.atomic():
+    with narrowing() as change, transaction.atomic():
         gateway = Gateway.objects.select_for_update(no_key=True).get(pk=gateway_id)
         require(actor, "gateways.change_gateway", gateway)
         before = snapshot(gateway)
@@ -72,6 +79,8 @@ def edit_gateway(*, actor: Actor, gateway_id: UUID, changed: Mapping[str, Any]) 
         if new:
             gateway.save()
             record(AuditAction.GATEWAY_EDITED, actor, _about(gateway), old, new)
+        if changed.keys() - {"name"}:
+            _changed(gateway, change)
     return gateway
 
 
@@ -84,7 +93,7 @@ def rotate_token(*, actor: Actor, gateway_id: UUID, overlap: timedelta = DEFAULT
     if not timedelta(0) <= overlap <= LONGEST_OVERLAP:
         message = f"Between 0 and {int(LONGEST_OVERLAP.total_seconds()):,} seconds."
         raise ValidationError({"overlap_seconds": ValidationError(message, code="out_of_range")})
-    with transaction.atomic():
+    with narrowing() as change, transaction.atomic():
         gateway = Gateway.objects.select_for_update(no_key=True).get(pk=gateway_id)
         require(actor, "gateways.rotate_token_gateway", gateway)
         until = clock.now() + overlap
@@ -93,6 +102,7 @@ def rotate_token(*, actor: Actor, gateway_id: UUID, overlap: timedelta = DEFAULT
         issued = _issue_token(gateway)
         detail = {"token": issued.token.hint, "old_accepted_until": until}
         record(AuditAction.GATEWAY_TOKEN_ROTATED, actor, _about(gateway), detail=detail)
+        _changed(gateway, change)
     return issued
 
 
@@ -119,6 +129,11 @@ def _issue_token(gateway: Gateway) -> IssuedToken:
         gateway=gateway, digest=tokens.digest(value), hint=tokens.hint(value), created_at=clock.now()
     )
     return IssuedToken(gateway, token, value)
+
+
+def _changed(gateway: Gateway, change: Narrowing) -> None:
+    change.of(Kind.GATEWAY, gateway.pk)
+    gateway.narrowing = change
 
 
 def _about(gateway: Gateway) -> Subject:

@@ -33,6 +33,7 @@ BEAT_SCHEDULE: dict[str, Entry] = {
     "close grace periods": every(15, "keys.tasks.close_grace_periods"),
     "revoke idle keys": every(30, "keys.tasks.revoke_idle_keys"),
     "roll up usage": every(30, "usage.tasks.roll_up"),
+    "forget invalidations": every(HOUR, "gateways.tasks.forget_invalidations"),
     "forget idempotency keys": every(HOUR, "access.tasks.forget_idempotency"),
     "forget sessions": every(24 * HOUR, "access.tasks.forget_sessions"),
 }

@@ -278,6 +278,16 @@ SPECTACULAR_SETTINGS = {
 KEEPTRUSTS_DEFAULT_GRACE = timedelta(seconds=env.int("KEEPTRUSTS_DEFAULT_GRACE_SECONDS", 24 * 60 * 60))
 # Events kept a second and process beside the exact counts, so that a flood does not write a row each.
 KEEPTRUSTS_EVENT_RATE = env.int("KEEPTRUSTS_EVENT_RATE", 50)
+# How long a gateway process may decide by what it holds without asking the database again, seconds; 0: not at all.
+KEEPTRUSTS_LEASE_SECONDS = env.float("KEEPTRUSTS_LEASE_SECONDS", 2.0)
+if KEEPTRUSTS_LEASE_SECONDS and not 0.5 <= KEEPTRUSTS_LEASE_SECONDS <= 60:
+    raise ImproperlyConfigured("KEEPTRUSTS_LEASE_SECONDS is 0 (nothing is held in memory), or between 0.5 and 60.")
+# Keys that such a process holds at most; each takes some 600 bytes.
+KEEPTRUSTS_CACHED_KEYS = env.int("KEEPTRUSTS_CACHED_KEYS", 1_000_000)
+if KEEPTRUSTS_CACHED_KEYS < 1:
+    raise ImproperlyConfigured(
+        "KEEPTRUSTS_CACHED_KEYS must be at least 1. To hold nothing: KEEPTRUSTS_LEASE_SECONDS=0."
+    )
 
 # Celery. Redis where there is one; else a folder, which needs nothing installed.
 CELERY_BROKER_URL = REDIS_URL or broker.URL

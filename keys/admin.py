@@ -205,24 +205,24 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
     @dialog_action(EndGraceForm, title="End grace", submit="End grace now", icon="timer_off", loud=False)
     def end_grace(self, request: HttpRequest, form: EndGraceForm) -> HttpResponse:
         key = lifecycle.end_grace(actor=request_actor(request), key_id=form.obj.pk)
-        return reload_page(request, f"The older values of {key} are refused from now on.")
+        return reload_page(request, f"The older values of {key} are refused{_where(key)}.")
 
     @dialog_action(DisableForm, title="Disable", submit="Disable", icon="pause_circle", loud=False)
     def disable(self, request: HttpRequest, form: DisableForm) -> HttpResponse:
         key = lifecycle.disable(actor=request_actor(request), key_id=form.obj.pk)
-        return reload_page(request, f"{key} is disabled.")
+        return reload_page(request, f"{key} is disabled{_where(key, ', and refused')}.")
 
     @dialog_action(EnableForm, title="Enable", submit="Enable", icon="play_circle")
     def enable(self, request: HttpRequest, form: EnableForm) -> HttpResponse:
         key = lifecycle.enable(actor=request_actor(request), key_id=form.obj.pk)
-        return reload_page(request, f"{key} is enabled.")
+        return reload_page(request, f"{key} is enabled{_where(key)}.")
 
     @dialog_action(RevokeForm, title="Revoke", submit="Revoke for good", icon="block")
     def revoke(self, request: HttpRequest, form: RevokeForm) -> HttpResponse:
         key = lifecycle.revoke(
             actor=request_actor(request), key_id=form.obj.pk, reason=form.cleaned_data.get("reason", "")
         )
-        return reload_page(request, f"{key} is revoked.")
+        return reload_page(request, f"{key} is revoked{_where(key, ', and refused')}.")
 
     # --- the page of one key ------------------------------------------------------------------------------------------
 
@@ -260,6 +260,11 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
         }
 
 
+def _where(key: GatewayKey, before: str = "") -> str:
+    """Return on which gateway processes the key's change is in force, as the rest of a sentence."""
+    return key.narrowing.told(before) if key.narrowing is not None else ""
+
+
 def page_of(key_id: object) -> str:
     """Return the address of a key's page."""
     return reverse("admin:keys_gatewaykey_change", args=[quote(str(key_id))])
@@ -285,5 +290,5 @@ def secret_of(issued: IssuedKey, title: str) -> Secret:
         value=issued.value,
         usage="keys/secret_usage.html",
         done_url=page_of(key.pk),
-        context={"key": key, "old": old, "old_is_accepted": accepted},
+        context={"key": key, "old": old, "old_is_accepted": accepted, "where": _where(key, ",")},
     )

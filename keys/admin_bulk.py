@@ -112,7 +112,9 @@ def _revoke(request: HttpRequest, key_ids: list[UUID], reason: str) -> None:
         if isinstance(result.error, Forbidden):
             record_refusal(actor, result.error)
     if revoked := outcomes.pop(type(None), 0):
-        messages.success(request, f"{_keys(revoked)} revoked.")
+        change = next((result.key.narrowing for result in results if result.key is not None), None)
+        where = change.told(", and refused") if change is not None else ""
+        messages.success(request, f"{_keys(revoked)} revoked{where}.")
     if left := outcomes.total():
         messages.warning(request, f"{_keys(left)} not revoked: your role does not allow it, or they are gone.")
 

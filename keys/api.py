@@ -23,7 +23,7 @@ from access.actors import caller, request_actor
 from access.errors import ApiError
 from access.idempotency import SecretResponse, once
 from access.refusals import Forbidden, record_refusal
-from access.schema import CSV, IF_MATCH
+from access.schema import CSV, IF_MATCH, IN_FORCE_ON
 from access.serializers import StrictSerializer
 from access.viewsets import ApiViewSet
 from audit.actions import AuditAction
@@ -85,17 +85,17 @@ class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[GatewayKe
         issued = lifecycle.create(actor=request_actor(request), **self.body(NewKey))
         return self._answer_with_value(issued, status.HTTP_201_CREATED)
 
-    @extend_schema(request=KeyChanges, responses=KeyJSON, parameters=[IF_MATCH])
+    @extend_schema(request=KeyChanges, responses=KeyJSON, parameters=[IF_MATCH, IN_FORCE_ON])
     def partial_update(self, request: Request, pk: str) -> Response:
         """Edit a key; what is absent stays. With `If-Match`, only the key as the caller knows it (else 412)."""
         key, changed = self.get_object(), self.body(KeyChanges)
         with transaction.atomic():
             if expected := request.headers.get("If-Match"):
                 _require_match(GatewayKey.objects.select_for_update(no_key=True).get(pk=key.pk), expected)
-            lifecycle.edit(actor=request_actor(request), key_id=key.pk, changed=changed)
-        return self._answer_anew(key.pk)
+            key = lifecycle.edit(actor=request_actor(request), key_id=key.pk, changed=changed)
+        return self._answer_anew(key)
 
-    @extend_schema(request=Rotation, responses=IssuedKeyJSON)
+    @extend_schema(request=Rotation, responses=IssuedKeyJSON, parameters=[IN_FORCE_ON])
     @action(detail=True, methods=["post"])
     @once
     def rotate(self, request: Request, pk: str) -> Response:
@@ -104,39 +104,40 @@ class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[GatewayKe
         seconds = wanted.pop("grace_seconds", None)
         grace = None if seconds is None else timedelta(seconds=seconds)
         issued = lifecycle.rotate(actor=request_actor(request), key_id=key.pk, grace=grace, **wanted)
+        self.change = issued.key.narrowing
         return self._answer_with_value(issued, status.HTTP_200_OK)
 
-    @extend_schema(request=None, responses=KeyJSON)
+    @extend_schema(request=None, responses=KeyJSON, parameters=[IN_FORCE_ON])
     @action(detail=True, methods=["post"], url_path="end-grace")
     @once
     def end_grace(self, request: Request, pk: str) -> Response:
         """Refuse every value but the current one from now on."""
         return self._do(lifecycle.end_grace)
 
-    @extend_schema(request=None, responses=KeyJSON)
+    @extend_schema(request=None, responses=KeyJSON, parameters=[IN_FORCE_ON])
     @action(detail=True, methods=["post"])
     @once
     def disable(self, request: Request, pk: str) -> Response:
         """Refuse the key until it is enabled again."""
         return self._do(lifecycle.disable)
 
-    @extend_schema(request=None, responses=KeyJSON)
+    @extend_schema(request=None, responses=KeyJSON, parameters=[IN_FORCE_ON])
     @action(detail=True, methods=["post"])
     @once
     def enable(self, request: Request, pk: str) -> Response:
         """Accept a disabled key again."""
         return self._do(lifecycle.enable)
 
-    @extend_schema(request=Revocation, responses=KeyJSON)
+    @extend_schema(request=Revocation, responses=KeyJSON, parameters=[IN_FORCE_ON])
     @action(detail=True, methods=["post"])
     @once
     def revoke(self, request: Request, pk: str) -> Response:
         """Refuse the key for good. Of a revoked key nothing changes."""
         key = self.get_object()
-        lifecycle.revoke(actor=request_actor(request), key_id=key.pk, **self.body(Revocation))
-        return self._answer_anew(key.pk)
+        key = lifecycle.revoke(actor=request_actor(request), key_id=key.pk, **self.body(Revocation))
+        return self._answer_anew(key)
 
-    @extend_schema(request=BulkRevocation, responses=RevokeResultsJSON, filters=False)
+    @extend_schema(request=BulkRevocation, responses=RevokeResultsJSON, filters=False, parameters=[IN_FORCE_ON])
     @action(detail=False, methods=["post"], url_path="bulk-revoke", pagination_class=None)
     @once
     def bulk_revoke(self, request: Request) -> Response:
@@ -149,6 +150,7 @@ class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[GatewayKe
         for result in done:
             if isinstance(result.error, Forbidden):
                 record_refusal(actor, result.error)
+        self.change = next((key.narrowing for result in done if (key := result.key)), None)
         return Response({"results": [_result_json(pk, results.get(pk)) for pk in ids]})
 
     @extend_schema(responses=CSV, filters=True)
@@ -169,15 +171,15 @@ class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[GatewayKe
         """Let a verb that takes no particulars act on the key."""
         key = self.get_object()
         self.body(StrictSerializer)
-        verb(actor=request_actor(self.request), key_id=key.pk)
-        return self._answer_anew(key.pk)
+        return self._answer_anew(verb(actor=request_actor(self.request), key_id=key.pk))
 
     def _answer(self, key: GatewayKey) -> Response:
         return Response(self.get_serializer(key).data, headers={"ETag": etag_of(key)})
 
-    def _answer_anew(self, key_id: UUID) -> Response:
+    def _answer_anew(self, changed: GatewayKey) -> Response:
         """Answer with the key as it is now, also where the change has taken it out of the caller's sight."""
-        return self._answer(self.get_queryset().get(pk=key_id))
+        self.change = changed.narrowing
+        return self._answer(self.get_queryset().get(pk=changed.pk))
 
     def _answer_with_value(self, issued: IssuedKey, status: int) -> Response:
         key = self.get_queryset().get(pk=issued.key.pk)
@@ -204,11 +206,12 @@ class ConsumerGroupViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[Consum
         group = groups.create_group(actor=request_actor(request), **self.body(NewGroup))
         return Response(self.get_serializer(group).data, status=status.HTTP_201_CREATED)
 
-    @extend_schema(request=GroupChanges, responses=GroupJSON)
+    @extend_schema(request=GroupChanges, responses=GroupJSON, parameters=[IN_FORCE_ON])
     def partial_update(self, request: Request, slug: str) -> Response:
         """Edit a group; what is absent stays. Keys keep the expiry they have until their next change."""
         group, changed = self.get_object(), self.body(GroupChanges)
         group = groups.edit_group(actor=request_actor(request), group_id=group.pk, changed=changed)
+        self.change = group.narrowing
         return Response(self.get_serializer(group).data)
 
 

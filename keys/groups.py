@@ -15,6 +15,7 @@ from audit.actions import AuditAction
 from audit.actor import Actor
 from audit.recording import Subject, changes, record
 from keys.models import ConsumerGroup
+from keys.narrowing import Kind, narrowing
 from keys.networks import clean_networks
 
 POLICY: Final = (
@@ -46,10 +47,11 @@ def create_group(*, actor: Actor, name: str, slug: str, **particulars: Any) -> C
 def edit_group(*, actor: Actor, group_id: int, changed: Mapping[str, Any]) -> ConsumerGroup:
     """Give a group other particulars (EDITABLE); what is not named stays. Nothing new is no entry.
 
-    Existing keys keep the expiry they have: the policy holds from their next change on.
+    Existing keys keep the expiry they have: the policy holds from their next change on. Other networks hold for all of
+    them when this returns; the group's `narrowing` tells who has learnt of it.
     Errors: ConsumerGroup.DoesNotExist; Forbidden; ValidationError at the field.
     """
-    with transaction.atomic():
+    with narrowing() as change, transaction.atomic():
         group = ConsumerGroup.objects.select_for_update(no_key=True).get(pk=group_id)
         require(actor, "keys.change_consumergroup", group)
         before = snapshot(group)
@@ -60,6 +62,9 @@ def edit_group(*, actor: Actor, group_id: int, changed: Mapping[str, Any]) -> Co
         if new:
             group.save()
             record(AuditAction.GROUP_EDITED, actor, _about(group), old, new)
+        if "allowed_networks" in changed:
+            change.of(Kind.GROUP, group.pk)
+            group.narrowing = change
     return group
 
 

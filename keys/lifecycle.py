@@ -1,6 +1,7 @@
 """The one writer of gateway keys (design §3.1, §5). Admin, API, jobs and commands all call these verbs.
 
-Each verb runs in one transaction that locks the key, checks right and transition, writes, and records.
+Each verb runs in one transaction that locks the key, checks right and transition, writes, and records. One after which
+gateways decide otherwise returns when all of their processes do (keys/narrowing.py); the key's `narrowing` tells.
 Common errors: GatewayKey.DoesNotExist; Forbidden (the actor may not); Conflict (the state does not allow it, with
 a code); ValidationError at the field. Nothing is changed by a verb that raises.
 """
@@ -28,9 +29,12 @@ from audit.recording import Subject, changes, record
 from keys import policy
 from keys.issuing import IssuedKey, issue_version
 from keys.models import ConsumerGroup, GatewayKey, KeyVersion
+from keys.narrowing import Kind, Narrowing, narrowing
 from keys.networks import clean_networks
 from keys.status import KeyStatus
 
+# What gateways decide by.
+DECIDED_BY: Final = frozenset({"consumer_group", "allowed_networks", "expires_at"})
 EDITABLE: Final = frozenset({"name", "description", "consumer_group", "expires_at", "allowed_networks"})
 FINAL: Final = frozenset({KeyStatus.REVOKED, KeyStatus.EXPIRED})
 MOST_AT_ONCE: Final = 1_000
@@ -59,7 +63,8 @@ def create(
     consumer_group: None = traffic of every group. expires_at: None = never; not said = the policy's default.
     """
     now = clock.now()
-    with transaction.atomic():
+    # Nobody holds anything of it, but that its value is unknown.
+    with narrowing(waits=False) as change, transaction.atomic():
         group = _locked_group(consumer_group)
         key = GatewayKey(
             name=clean_text(name, field="name", limit=100, required=True),
@@ -78,6 +83,7 @@ def create(
         issued = issue_version(key, number=1, now=now)
         _show_hint(issued)
         record(AuditAction.KEY_CREATED, actor, _about(key), {}, snapshot(key), {"version": 1})
+        _changed(key, change)
     return issued
 
 
@@ -87,7 +93,7 @@ def edit(*, actor: Actor, key_id: UUID, changed: Mapping[str, Any]) -> GatewayKe
     Moving it needs rights on both groups, and the new group's policy holds for the expiry it keeps.
     """
     refuse_unknown(changed, EDITABLE)
-    with transaction.atomic():
+    with narrowing() as change, transaction.atomic():
         key, now = _locked(key_id), clock.now()
         require(actor, "keys.change_gatewaykey", key)
         _refuse_when(key, FINAL, "keys.change_gatewaykey", now)
@@ -99,6 +105,8 @@ def edit(*, actor: Actor, key_id: UUID, changed: Mapping[str, Any]) -> GatewayKe
         if new:
             key.save()
             record(AuditAction.KEY_EDITED, actor, _about(key), old, new)
+        if DECIDED_BY & changed.keys():
+            _changed(key, change)
     return key
 
 
@@ -108,7 +116,7 @@ def rotate(*, actor: Actor, key_id: UUID, grace: timedelta | None = None, renew_
     grace: how long the old value stays accepted, 0 = not at all, None = the default within the group's ceiling;
     never beyond the key's own expiry. renew_expiry: set the expiry anew by the key's lifetime.
     """
-    with transaction.atomic():
+    with narrowing() as change, transaction.atomic():
         key, now = _locked(key_id), clock.now()
         permission = "keys.rotate_gatewaykey"
         require(actor, permission, key)
@@ -131,12 +139,13 @@ def rotate(*, actor: Actor, key_id: UUID, grace: timedelta | None = None, renew_
         old_facts, new_facts = changes(before, snapshot(key))
         detail = {"version": issued.version.number, "grace_seconds": grace, "old_accepted_until": old.valid_until}
         record(AuditAction.KEY_ROTATED, actor, _about(key), old_facts, new_facts, detail)
+        _changed(key, change)
     return issued
 
 
 def end_grace(*, actor: Actor, key_id: UUID) -> GatewayKey:
     """Refuse every version but the current one from now on. Conflict `not_in_grace` where none is accepted."""
-    with transaction.atomic():
+    with narrowing() as change, transaction.atomic():
         key, now = _locked(key_id), clock.now()
         permission = "keys.end_grace_gatewaykey"
         require(actor, permission, key)
@@ -146,6 +155,7 @@ def end_grace(*, actor: Actor, key_id: UUID) -> GatewayKey:
             raise Conflict("not_in_grace", "No older value of this key is accepted.", permission=permission, obj=key)
         KeyVersion.objects.filter(pk__in=[version.pk for version in in_grace]).update(valid_until=now, closed_at=now)
         _grace_is_over(key, actor, in_grace)
+        _changed(key, change)
     return key
 
 
@@ -163,7 +173,7 @@ def close_grace(*, actor: Actor, key_id: UUID) -> bool:
 
 def disable(*, actor: Actor, key_id: UUID) -> GatewayKey:
     """Refuse the key until it is enabled again."""
-    with transaction.atomic():
+    with narrowing() as change, transaction.atomic():
         key, now = _locked(key_id), clock.now()
         permission = "keys.disable_gatewaykey"
         require(actor, permission, key)
@@ -171,12 +181,13 @@ def disable(*, actor: Actor, key_id: UUID) -> GatewayKey:
         key.disabled_at = now
         key.save(update_fields=["disabled_at"])
         record(AuditAction.KEY_DISABLED, actor, _about(key), {"disabled_at": None}, {"disabled_at": now})
+        _changed(key, change)
     return key
 
 
 def enable(*, actor: Actor, key_id: UUID) -> GatewayKey:
     """Accept a disabled key again. Conflict `not_disabled` where it is not disabled."""
-    with transaction.atomic():
+    with narrowing() as change, transaction.atomic():
         key, now = _locked(key_id), clock.now()
         permission = "keys.enable_gatewaykey"
         require(actor, permission, key)
@@ -186,15 +197,24 @@ def enable(*, actor: Actor, key_id: UUID) -> GatewayKey:
         since, key.disabled_at = key.disabled_at, None
         key.save(update_fields=["disabled_at"])
         record(AuditAction.KEY_ENABLED, actor, _about(key), {"disabled_at": since}, {"disabled_at": None})
+        _changed(key, change)
     return key
 
 
 def revoke(*, actor: Actor, key_id: UUID, reason: str = "") -> GatewayKey:
     """Refuse every value of the key for good. Of a revoked key nothing changes, and there is no second entry."""
     reason = clean_text(reason, field="reason", limit=500)
+    with narrowing() as change:
+        return revoke_as_part_of(change, actor=actor, key_id=key_id, reason=reason)
+
+
+def revoke_as_part_of(change: Narrowing, *, actor: Actor, key_id: UUID, reason: str) -> GatewayKey:
+    """Revoke a key, and leave it to the caller to make the change known: together with others'."""
     with transaction.atomic():
         key = _locked(key_id)
         require(actor, "keys.revoke_gatewaykey", key)
+        # Also of a key that is revoked already: whoever asks again may not know whether the first time has arrived.
+        _changed(key, change)
         if key.revoked_at is not None:
             return key
         before, now = snapshot(key), clock.now()
@@ -239,13 +259,15 @@ def revoke_many(*, actor: Actor, key_ids: Iterable[UUID], reason: str = "") -> l
         message = f"At most {MOST_AT_ONCE:,} keys at once."
         raise ValidationError({"ids": ValidationError(message, code="too_many")})
     results = {}
-    # Every caller locks in one order: where a transaction holds all of these locks (`Idempotency-Key`), two that were
-    # given the same keys in another order would wait for each other.
-    for key_id in sorted(unique):
-        try:
-            results[key_id] = RevokeResult(key_id, revoke(actor=actor, key_id=key_id, reason=reason))
-        except (GatewayKey.DoesNotExist, Forbidden) as error:
-            results[key_id] = RevokeResult(key_id, None, error)
+    with narrowing() as change:
+        # Every caller locks in one order: where a transaction holds all of these locks (`Idempotency-Key`), two that
+        # were given the same keys in another order would wait for each other.
+        for key_id in sorted(unique):
+            try:
+                key = revoke_as_part_of(change, actor=actor, key_id=key_id, reason=reason)
+                results[key_id] = RevokeResult(key_id, key)
+            except (GatewayKey.DoesNotExist, Forbidden) as error:
+                results[key_id] = RevokeResult(key_id, None, error)
     return [results[key_id] for key_id in unique]
 
 
@@ -265,6 +287,11 @@ def snapshot(key: GatewayKey) -> dict[str, Any]:
         "revoke_reason": key.revoke_reason,
         "grace_until": key.grace_until,
     }
+
+
+def _changed(key: GatewayKey, change: Narrowing) -> None:
+    change.of(Kind.KEY, key.pk)
+    key.narrowing = change
 
 
 def _locked(key_id: UUID) -> GatewayKey:

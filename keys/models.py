@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -19,6 +19,9 @@ from access.models import Member
 from access.tokens import DIGEST_BYTES
 from audit import clock
 from keys.status import KeyStatus, VersionState, in_status, status_of
+
+if TYPE_CHECKING:
+    from keys.narrowing import Narrowing
 
 # A hundred years: long enough for any policy, short enough for every database's arithmetic.
 MOST_DAYS = 36_500
@@ -65,6 +68,9 @@ class ConsumerGroup(models.Model):
     )
     idle_days = days_field("revoke when unused for (days)", "Keys that nobody has used for so long are revoked.")
     created_at = models.DateTimeField("created", default=clock.now, editable=False)
+
+    # What the verb that returned this object made known of its change.
+    narrowing: Narrowing | None = None
 
     class Meta:
         ordering = ["name"]
@@ -159,6 +165,9 @@ class GatewayKey(models.Model):
     # What the jobs have recorded of what time decided. No decision ever looks at it.
     expiry_recorded_at = models.DateTimeField(null=True, blank=True)
 
+    # What the verb that returned this object made known of its change.
+    narrowing: Narrowing | None = None
+
     objects: ClassVar[GatewayKeyQuerySet] = GatewayKeyQuerySet.as_manager()  # type: ignore[assignment]  # its manager
 
     class Meta:
@@ -248,3 +257,19 @@ class KeyVersion(models.Model):
         if self.valid_until is None:
             return VersionState.CURRENT
         return VersionState.GRACE if self.valid_until > at else VersionState.CLOSED
+
+
+class Invalidation(models.Model):
+    """A change after which nobody may decide by what they held of an object before. Written by keys/narrowing.py.
+
+    transaction: PostgreSQL's id of the one that wrote it: commits come out of the order of ids, and by this a reader
+    knows which rows it cannot have seen yet.
+    """
+
+    transaction = models.BigIntegerField(db_index=True)
+    kind = models.CharField(max_length=16)
+    object_id = models.CharField(max_length=36)
+    at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.object_id}"

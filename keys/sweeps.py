@@ -16,6 +16,7 @@ from audit import clock
 from audit.actor import Actor
 from keys import lifecycle
 from keys.models import ConsumerGroup, GatewayKey
+from keys.narrowing import Narrowing, narrowing
 
 # Keys a batch; a sweep goes on until nothing is due.
 BATCH: Final = 200
@@ -54,7 +55,8 @@ def revoke_idle() -> int:
     revoked = 0
     for group in ConsumerGroup.objects.filter(idle_days__isnull=False):
         while key_ids := _ids(_idle(group, clock.now())):
-            done = sum(_revoke_if_idle(group, key_id) for key_id in key_ids)
+            with narrowing() as change:
+                done = sum(_revoke_if_idle(change, group, key_id) for key_id in key_ids)
             revoked += done
             if not done:
                 break
@@ -69,7 +71,7 @@ def _idle(group: ConsumerGroup, now: datetime) -> QuerySet[GatewayKey]:
     return keys.filter(Q(expires_at__isnull=True) | Q(expires_at__gt=now)).order_by("created_at", "pk")
 
 
-def _revoke_if_idle(group: ConsumerGroup, key_id: UUID) -> bool:
+def _revoke_if_idle(change: Narrowing, group: ConsumerGroup, key_id: UUID) -> bool:
     with transaction.atomic():
         # The lock first: a use recorded or a policy changed since the list was made spares the key.
         GatewayKey.objects.select_for_update(no_key=True).get(pk=key_id)
@@ -77,7 +79,7 @@ def _revoke_if_idle(group: ConsumerGroup, key_id: UUID) -> bool:
         if current.idle_days is None or not _idle(current, clock.now()).filter(pk=key_id).exists():
             return False
         reason = f"Unused for {current.idle_days} days, the limit that {current.name} sets."
-        lifecycle.revoke(actor=Actor.system("idle keys"), key_id=key_id, reason=reason)
+        lifecycle.revoke_as_part_of(change, actor=Actor.system("idle keys"), key_id=key_id, reason=reason)
     return True
 
 

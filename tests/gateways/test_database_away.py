@@ -1,4 +1,7 @@
-"""What gateways hear while PostgreSQL is away or restarts, and that nothing counted is lost by it."""
+"""What gateways hear while PostgreSQL is away or restarts, and that nothing counted is lost by it.
+
+Nothing is held in memory here; tests/gateways/test_lease.py is about that.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,22 @@ from datetime import UTC, datetime
 
 import pytest
 from django.db import connection
+from pytest_django.fixtures import Settings
 
 from gateways.models import UsageSource
 from keys.models import GatewayKey
 from tests.factories import make_gateway, make_key
-from tests.plane import INTROSPECT, Plane, question
+from tests.plane import INTROSPECT, Plane, question, running_plane
 from usage.models import KeyMetrics
 
 pytestmark = pytest.mark.postgresql
+
+
+@pytest.fixture
+def plane(transactional_db: None, settings: Settings) -> Iterator[Plane]:
+    settings.KEEPTRUSTS_LEASE_SECONDS = 0
+    with running_plane() as plane:
+        yield plane
 
 
 def cut_connections() -> None:

@@ -1,0 +1,116 @@
+"""What a process holds of gateways, groups and keys, to decide without asking the database.
+
+Whether it may be used now, its lease decides (gateways/lease.py); here is only what was learnt and what became of it.
+Used on one event loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+from uuid import UUID
+
+from gateways.decision import KnownGateway, KnownGroup, KnownVersion, Question, Reason
+from gateways.lookup import Found
+from keys.narrowing import Fact, Kind
+
+# Values and tokens that are nobody's: who tries many must not push out what is held of others.
+MOST_UNKNOWN: Final = 10_000
+
+
+class Memory:
+    """Bounded; the oldest goes first. most_versions: how many key versions are held at most.
+
+    Keys point at their group's one object: other networks of a group are one change, however many keys it has.
+    """
+
+    def __init__(self, most_versions: int) -> None:
+        self._most_versions = most_versions
+        # A fill that was under way when something became out of date may bring just that: it is known by this number.
+        self.generation = 0
+        self._gateways: dict[bytes, KnownGateway] = {}
+        self._versions: dict[bytes, KnownVersion] = {}
+        self._digests: dict[UUID, bytes | tuple[bytes, ...]] = {}
+        self._groups: dict[int, KnownGroup] = {}
+        self._unknown: dict[bytes, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._versions)
+
+    def recall(self, question: Question) -> Found | None:
+        """Return what is held of gateway and key; None where the database must be asked."""
+        token, key = question.gateway_token, question.key
+        if token is None:
+            return Found(None, None)
+        gateway = self._gateways.get(token)
+        if gateway is None:
+            return Found(None, None) if token in self._unknown else None
+        if isinstance(key, Reason):
+            return Found(gateway, None)
+        version = self._versions.get(key)
+        if version is None:
+            return Found(gateway, None) if key in self._unknown else None
+        group = version.key.group
+        return Found(gateway, version) if group is None or group.is_current else None
+
+    def learn(self, generation: int, question: Question, found: Found) -> None:
+        """Hold what the database knew. generation: what it was before the database was asked."""
+        token, key = question.gateway_token, question.key
+        if generation != self.generation or token is None:
+            return None
+        if found.gateway is None:
+            return self._hold_unknown(token)
+        self._gateways[token] = found.gateway
+        if isinstance(key, Reason):
+            return None
+        return self._hold_unknown(key) if found.version is None else self._hold(key, found.version)
+
+    def apply(self, fact: Fact) -> None:
+        """Hold no longer what is out of date."""
+        self.generation += 1
+        # What was nobody's may be somebody's now.
+        self._unknown.clear()
+        match fact.kind:
+            case Kind.KEY:
+                self._drop_key(UUID(fact.id))
+            case Kind.GROUP:
+                if (group := self._groups.get(int(fact.id))) is not None:
+                    group.is_current = False
+            case Kind.GATEWAY:
+                self._gateways = {
+                    token: gateway for token, gateway in self._gateways.items() if gateway.id != UUID(fact.id)
+                }
+
+    def clear(self) -> None:
+        """Hold nothing, and nothing of what is being asked for."""
+        self.generation += 1
+        for held in (self._gateways, self._versions, self._digests, self._groups, self._unknown):
+            held.clear()
+
+    def _hold(self, digest: bytes, version: KnownVersion) -> None:
+        key = version.key
+        if key.group is not None:
+            group = self._groups.setdefault(key.group.id, key.group)
+            group.networks, group.is_current = key.group.networks, True
+            version = replace(version, key=replace(key, group=group))
+        if digest not in self._versions:
+            while len(self._versions) >= self._most_versions:
+                self._drop_key(next(iter(self._versions.values())).key.id)
+            digests = self._digests.get(key.id)
+            # Nearly every key has one version: a tuple for each would cost as much as its digest.
+            self._digests[key.id] = digest if digests is None else (*_many(digests), digest)
+        self._versions[digest] = version
+
+    def _hold_unknown(self, digest: bytes) -> None:
+        if len(self._unknown) >= MOST_UNKNOWN:
+            del self._unknown[next(iter(self._unknown))]
+        self._unknown[digest] = None
+
+    def _drop_key(self, key_id: UUID) -> None:
+        digests = self._digests.pop(key_id, None)
+        for digest in () if digests is None else _many(digests):
+            del self._versions[digest]
+
+
+def _many(digests: bytes | tuple[bytes, ...]) -> tuple[bytes, ...]:
+    return digests if isinstance(digests, tuple) else (digests,)
