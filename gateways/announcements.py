@@ -6,10 +6,11 @@ Who announces names a list on which each process that has applied the change lea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Final
+from typing import Final, cast
 from uuid import UUID, uuid4
 
 import orjson
@@ -42,7 +43,7 @@ class Announcement:
     def next_answer(self, seconds: float) -> UUID | None:
         """Return the next process that has applied it, None if there is none in time. Errors: redis.RedisError."""
         found = _client().blpop([self._answers], timeout=seconds)
-        return UUID(bytes=found[1]) if isinstance(found, Sequence) else None
+        return UUID(bytes=cast("bytes", found[1])) if isinstance(found, Sequence) else None
 
 
 class Listener:
@@ -51,31 +52,46 @@ class Listener:
     def __init__(self, process_id: UUID, apply: Callable[[Fact], None]) -> None:
         self._process_id = process_id
         self._apply = apply
+        self._stopped = asyncio.Event()
+        self._hearing: asyncio.Task[None] | None = None
 
     async def listen(self) -> None:
-        """Listen until cancelled; where Redis is away, try again."""
+        """Listen until `stop`; where Redis is away, try again."""
         away = False
-        while True:
+        while not self._stopped.is_set():
+            client = redis.asyncio.Redis.from_url(
+                settings.REDIS_URL, socket_connect_timeout=2, health_check_interval=5, socket_timeout=10
+            )
+            # A task of its own, so that a stop never cuts short the closing of connections.
+            self._hearing = asyncio.create_task(self._hear(client), name="announced changes")
             try:
-                client = redis.asyncio.Redis.from_url(
-                    settings.REDIS_URL, socket_connect_timeout=2, health_check_interval=5, socket_timeout=10
-                )
-                async with client, client.pubsub(ignore_subscribe_messages=True) as heard:
-                    await heard.subscribe(CHANNEL)
-                    if away:
-                        logger.info("Redis is back: changes are heard of at once again.")
-                    away = False
-                    while True:
-                        message = await heard.get_message(timeout=5)
-                        if message is not None:
-                            await self._take(client, message["data"])
+                await self._hearing
+            except asyncio.CancelledError:
+                return
             except (redis.RedisError, OSError, TimeoutError) as error:
                 if not away:
                     logger.warning("Redis is away (%s): changes are read with each renewal.", type(error).__name__)
                 away = True
-                await asyncio.sleep(AGAIN_AFTER)
+            finally:
+                await client.aclose()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), AGAIN_AFTER)
 
-    async def _take(self, client: redis.asyncio.Redis[bytes], data: bytes) -> None:
+    def stop(self) -> None:
+        """Let `listen` return soon."""
+        self._stopped.set()
+        if self._hearing is not None:
+            self._hearing.cancel()
+
+    async def _hear(self, client: redis.asyncio.Redis) -> None:
+        async with client.pubsub(ignore_subscribe_messages=True) as heard:
+            await heard.subscribe(CHANNEL)
+            while True:
+                message = await heard.get_message(timeout=5)
+                if message is not None:
+                    await self._take(client, message["data"])
+
+    async def _take(self, client: redis.asyncio.Redis, data: bytes) -> None:
         try:
             message = orjson.loads(data)
             answers, facts = message["answers"], [Fact(row, Kind(kind), id_) for row, kind, id_ in message["facts"]]
@@ -92,7 +108,7 @@ class Listener:
 
 
 @cache
-def _client() -> redis.Redis[bytes]:
+def _client() -> redis.Redis:
     # Tried once more, because a connection kept from before may be one to a server that has restarted since.
     once_more = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
     return redis.Redis.from_url(

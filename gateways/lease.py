@@ -47,7 +47,9 @@ class Lease:
         # Rows that were applied when they were announced, until they are read: once is enough.
         self._announced: set[int] = set()
         self._failing = False
-        self._tasks: list[asyncio.Task[None]] = []
+        self._renewing: asyncio.Task[None] | None = None
+        self._listener: Listener | None = None
+        self._listening: asyncio.Task[None] | None = None
 
     def holds(self) -> bool:
         """Say whether what is in the memory may be used now."""
@@ -56,19 +58,21 @@ class Lease:
     def start(self) -> None:
         """Keep the lease renewed, and listen for changes where there is Redis."""
         loop = asyncio.get_running_loop()
-        self._tasks.append(loop.create_task(self._renew_forever(), name="lease"))
+        self._renewing = loop.create_task(self._renew_forever(), name="lease")
         if settings.REDIS_URL:
-            listener = Listener(self._process_id, self._apply_announced)
-            self._tasks.append(loop.create_task(listener.listen(), name="announced changes"))
+            self._listener = Listener(self._process_id, self._apply_announced)
+            self._listening = loop.create_task(self._listener.listen(), name="listener")
 
     async def close(self) -> None:
         """Use nothing any more and say so, so that nobody waits for this process."""
         self._until = 0.0
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
+        if self._listener is not None and self._listening is not None:
+            self._listener.stop()
+            await self._listening
+        if self._renewing is not None:
+            self._renewing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await task
+                await self._renewing
         with contextlib.suppress(DatabaseError):
             await self._threads.run(partial(processes.leave, self._process_id))
         await asyncio.to_thread(self._threads.close)

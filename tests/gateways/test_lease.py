@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
+import time_machine
 from django.db import connection, connections, transaction
 from pytest_django.fixtures import Settings
 
@@ -62,8 +64,9 @@ def stop_renewing(plane: Plane) -> None:
         engine = plane.application._engine
         assert engine is not None
         assert engine._lease is not None
-        for task in engine._lease._tasks:
-            task.cancel()
+        for task in (engine._lease._renewing, engine._lease._listener):
+            assert task is not None
+            task.cancel() if isinstance(task, asyncio.Task) else task.stop()
 
     plane.run(stopped())
 
@@ -130,8 +133,8 @@ def by_idle_days(key_id: UUID) -> None:
     group = GatewayKey.objects.get(pk=key_id).consumer_group
     assert group is not None
     edit_group(actor=TESTS, group_id=group.pk, changed={"idle_days": 1})
-    GatewayKey.objects.filter(pk=key_id).update(created_at=clock.now() - timedelta(days=2))
-    assert sweeps.revoke_idle() == 1
+    with time_machine.travel(clock.now() + timedelta(days=2)):
+        assert sweeps.revoke_idle() == 1
 
 
 @pytest.mark.parametrize(

@@ -296,4 +296,4 @@ def test_any_order_of_events_is_decided_as_the_model_says(transactional_db: None
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_many_orders_of_events_are_decided_as_the_model_says(transactional_db: None) -> None:
-    run(examples=60, steps=80)
+    run(examples=20, steps=80)
