@@ -13,7 +13,7 @@ USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
 
 class Provider(ThreadingHTTPServer):
-    """seen: every request as it came, headers and body; go_on: what a stream that hangs waits for."""
+    """seen: every request as it came, headers and body; go_on: what the model `hangs` waits for."""
 
     daemon_threads = True
 
@@ -43,6 +43,8 @@ class Chat(BaseHTTPRequestHandler):
         elif asked.get("stream"):
             self._stream(asked["model"])
         else:
+            if asked["model"] == "hangs":
+                self.server.go_on.wait(60)
             choice = {"index": 0, "message": {"role": "assistant", "content": "Hello."}, "finish_reason": "stop"}
             self._whole(200, {**_shared(asked["model"]), "choices": [choice], "usage": USAGE})
 

@@ -47,6 +47,12 @@ class Relay:
             yield
 
     @contextmanager
+    def refusing_reports(self) -> Iterator[None]:
+        """Questions pass, and whoever posts is hung up on."""
+        with self._as("refusing_reports"):
+            yield
+
+    @contextmanager
     def running(self) -> Iterator[Relay]:
         thread = threading.Thread(target=self._loop.run_forever, name="relay")
         thread.start()
@@ -90,15 +96,27 @@ class Relay:
         assert task
         self._tasks.add(task)
         self._links.add(writer)
-        with suppress(ConnectionError):
-            await {"passing": self._pass, "silent": self._listen, "undecided": self._answer}[self._mode](reader, writer)
+        ways = {
+            "passing": self._pass,
+            "silent": self._listen,
+            "undecided": self._answer,
+            "refusing_reports": self._pass_questions,
+        }
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            await ways[self._mode](reader, writer)
         writer.transport.abort()
         self._links.discard(writer)
         self._tasks.discard(task)
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass_questions(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begin = await reader.readexactly(4)
+        if begin != b"POST":
+            await self._pass(reader, writer, begin)
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, begin: bytes = b"") -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self._target)
         self._links.add(back)
+        back.write(begin)
         try:
             await asyncio.gather(_copy(reader, back), _copy(there, writer))
         finally:

@@ -20,17 +20,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import psycopg
 import pytest
 import redis
-from django.db import connection
 
 from access import tokens
 from access.tokens import TokenKind
 from tests.processes import ROOT, Watched, clean_environment, eventually, running
+from tests.served import own_database
 from tests.servers import free_port
 
 PASSWORD = "a canary may sing here, too"
@@ -73,16 +72,8 @@ class Live:
 
 @pytest.fixture(scope="module")
 def database_url() -> Iterator[str]:
-    """A database for the console alone; empty for SQLite, which lies in its data directory."""
-    if connection.vendor == "sqlite":
-        yield ""
-        return
-    address = urlsplit(os.environ["DATABASE_URL"])
-    name = f"end_to_end_{secrets.token_hex(4)}"
-    with psycopg.connect(urlunsplit(address), autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name}")
-        yield urlunsplit(address._replace(path=f"/{name}"))
-        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with own_database("end_to_end") as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -394,8 +394,9 @@ class Usage(CustomLogger):
         provider, operation = payload.get("custom_llm_provider"), str(payload.get("call_type") or "")
         # Without a provider the model is only what a client has made up, and each would get sums of its own.
         if provider and not (failed and call.facts):
+            model = str(payload.get("model") or "").removeprefix(f"{provider}/")
             operation = OPERATIONS.get(operation, operation)
-            call.facts = {"provider": text(provider), "model": text(payload.get("model")), "operation": text(operation)}
+            call.facts = {"provider": text(provider), "model": text(model), "operation": text(operation)}
         tokens = number(payload.get("prompt_tokens")), number(payload.get("completion_tokens"))
         if any(tokens) or not failed:
             # By the answer's id: told twice it costs once, and what took several calls costs all of them.
