@@ -65,6 +65,11 @@ MOST_TEXT: Final = 100
 MOST_PATH: Final = 500
 MOST_NUMBER: Final = 1_000_000_000
 
+# How streams end: OpenAI's completions and responses, and Anthropic's messages.
+LAST_WORDS: Final = (b"data: [DONE]", b'"type":"response.completed"', b"event: message_stop")
+# In Anthropic's streams LiteLLM tells the client of an error, and no callback.
+STREAM_BROKE: Final = b"event: error\n"
+
 # Where LiteLLM looks for a key. What lies there is no key of ours perhaps, and a secret all the same.
 CREDENTIALS: Final = frozenset(
     {b"authorization", b"x-litellm-api-key", b"api-key", b"x-api-key", b"x-goog-api-key", b"ocp-apim-subscription-key"}
@@ -213,7 +218,9 @@ class Door:
                 call.status = message["status"]
             elif message["type"] == "websocket.accept":
                 call.status = 101
-            elif message["type"] == "http.response.body" and not message.get("more_body", False):
+            elif message["type"] == "http.response.body" and STREAM_BROKE in message.get("body", b""):
+                call.failure = call.failure or 500
+            if message["type"] == "http.response.body" and is_last(message):
                 # Before the client has the last of it: whatever was answered whole is counted, come what may.
                 self._end(call, gone=ears.client_is_gone)
             await send(message)
@@ -231,6 +238,12 @@ class Door:
             call.values.clear()
             if call.was_allowed:
                 self.spool.served(call)
+
+
+def is_last(message: Message) -> bool:
+    """Say whether the client waits for nothing more: many leave at a stream's last words, before it has ended."""
+    body = message.get("body", b"")
+    return not message.get("more_body", False) or any(words in body for words in LAST_WORDS)
 
 
 class Ears:

@@ -33,6 +33,7 @@ class LiteLLM:
         self.port = free_port()
         self.folder = folder
         self.spool = folder / "spool"
+        self.token = Path(environment["KEEPTRUSTS_GATEWAY_TOKEN_FILE"])
         self._command = [*command, "--host", "127.0.0.1", "--port", str(self.port)]
         self._environment = environment | {"KEEPTRUSTS_SPOOL": str(self.spool)}
         self._earlier: list[str] = []
@@ -49,6 +50,12 @@ class LiteLLM:
         self._process = self._running.__enter__()
         assert eventually(lambda: self._answers() or self._has_ended(), 90), self.log
         assert not self._has_ended(), self.log
+
+    def started_without(self, name: str) -> AbstractContextManager[Watched]:
+        """Start another one, which lacks a variable, and probably ends."""
+        environment = {key: value for key, value in self._environment.items() if key != name}
+        command = [*self._command[:-1], str(free_port())]
+        return running(command, environment, self.folder)
 
     def kill(self) -> None:
         """Return when it is gone, killed in the middle of whatever it did."""
@@ -133,6 +140,7 @@ def litellm(
     behind = {"api_base": provider.url, "api_key": "sk-of-the-provider", "max_retries": 0}
     # LiteLLM tries twice more where it is not told otherwise, as here for fails-500 alone.
     models = {name: {"model": f"openai/{name}", **behind} for name in ("fails-500", "fails-429", "breaks", "hangs")}
+    models["claude"] = {"model": "anthropic/claude-sonnet-4-5", "api_base": provider.root, "api_key": "sk-ant"}
     models["fails-429"] |= {"num_retries": 0}
     models |= {"works": {"model": PRICED, **behind}, "mock": {"model": PRICED, "mock_response": "Hello."}}
     token = folder / "token"

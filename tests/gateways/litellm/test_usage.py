@@ -50,6 +50,26 @@ def test_a_request_comes_back_with_all_its_facts(litellm: LiteLLM, keys: Keys, m
     assert event["event_id"] == event["decision_id"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        ("/v1/messages", {**chat("claude", stream=True), "max_tokens": 50}, ("anthropic", "claude-sonnet-4-5", "chat")),
+        ("/v1/responses", {"model": "works", "input": "Hi."}, ("openai", "gpt-4.1-mini", "chat")),
+        ("/v1/responses", {"model": "works", "input": "Hi.", "stream": True}, ("openai", "gpt-4.1-mini", "chat")),
+    ],
+    ids=["anthropic, streaming", "responses", "responses, streaming"],
+)
+def test_other_ways_to_ask_come_back_with_their_facts(
+    litellm: LiteLLM, keys: Keys, path: str, body: dict[str, Any], told: tuple[str, str, str]
+) -> None:
+    key = keys.make()
+    answer = litellm.client.post(path, headers={"x-api-key": key["value"]} | bearer(key["value"]), json=body)
+    assert "Hello." in answer.text
+    (event,) = keys.events(key, 1)
+    assert facts(event, "status", "path", *TOKENS) == {"status": 200, "path": path, **TOKENS}
+    assert (event["provider"], event["model"], event["operation"]) == told
+
+
 def test_each_version_is_counted_as_itself(litellm: LiteLLM, keys: Keys) -> None:
     key = keys.make()
     assert litellm.ask(key["value"], model="mock").status_code == 200
@@ -90,6 +110,16 @@ def test_a_client_that_goes_away_counts_as_499(litellm: LiteLLM, keys: Keys, pro
         litellm.client.post(PATH, headers=headers, json=chat("hangs"), timeout=1)
     provider.go_on.set()
     assert [event["status"] for event in keys.events(key, 2)] == [499, 499]
+
+
+def test_a_client_that_leaves_with_the_last_word_has_had_its_answer(litellm: LiteLLM, keys: Keys) -> None:
+    """As clients of OpenAI do, which close the stream at its [DONE]."""
+    key = keys.make()
+    for _ in range(20):
+        asked = chat("works", stream=True)
+        with litellm.client.stream("POST", PATH, headers=bearer(key["value"]), json=asked) as answer:
+            assert any("[DONE]" in line for line in answer.iter_lines())
+    assert [event["status"] for event in keys.events(key, 20)] == [200] * 20
 
 
 def test_what_no_provider_has_answered_counts_without_a_model_that_the_client_made_up(
@@ -174,3 +204,41 @@ def test_a_spool_that_is_told_twice_counts_once(litellm: LiteLLM, keys: Keys, re
     assert eventually(lambda: litellm.unreported() == 0)
     assert keys.total(key) == 1
     assert json.loads(copy.splitlines()[-1])["key_id"] == key["id"]
+
+
+def test_a_full_spool_stops_the_count_and_not_the_traffic(litellm: LiteLLM, keys: Keys) -> None:
+    key = keys.make()
+    filler = litellm.spool / "filler"
+    with filler.open("wb") as file:
+        file.truncate(256 * 1_048_576)  # it only looks so large
+    try:
+        # What is in the folder is looked at twice a second.
+        assert eventually(lambda: litellm.ask(key["value"], model="mock") and "is full" in litellm.log)
+    finally:
+        filler.unlink()
+    counted = keys.total(key)
+    assert eventually(lambda: litellm.ask(key["value"], model="mock") and keys.total(key) > counted + 1)
+
+
+def test_a_token_that_is_accepted_no_more_refuses_all_and_loses_nothing(
+    litellm: LiteLLM, keys: Keys, served: Served
+) -> None:
+    key = keys.make()
+    (gateway,) = served.api("GET", "/gateways/?search=litellm")["results"]
+    assert litellm.ask(key["value"], model="mock").status_code == 200
+    issued = served.api("POST", f"/gateways/{gateway['id']}/rotate-token/", {"overlap_seconds": 0})
+    refused = litellm.ask(key["value"])
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+    assert "gateway_unknown" in litellm.log
+    litellm.kill()
+    litellm.token.write_text(issued["token"])
+    litellm.start()
+    assert litellm.ask(key["value"], model="mock").status_code == 200
+    keys.events(key, 2)
+
+
+@pytest.mark.parametrize("name", ["KEEPTRUSTS_URL", "KEEPTRUSTS_SPOOL"])
+def test_litellm_does_not_start_without_what_it_needs(litellm: LiteLLM, name: str) -> None:
+    with litellm.started_without(name) as process:
+        process.says(f"set {name}")
+        assert process.ends() != 0

@@ -169,7 +169,7 @@ def test_no_value_is_anywhere_in_litellm_nor_goes_to_the_provider(
     careless = {"X-My-Key": good, "User-Agent": good, "Referer": good, "Cookie": f"key={good}"}
     for value in (good, refused, unknown, unknown[:-3], unknown + "!"):
         litellm.ask(value, headers=careless, stream=True)
-        litellm.ask(value, model="fails-500")
+        litellm.ask(value, model="fails-429")
         litellm.client.post(f"/v1/chat/completions?key={value}", json=chat("works"))
         litellm.client.get(f"/v1/models/{value}", headers=bearer(value))
         litellm.client.get("/v1/models", headers={"Authorization": f"bearer  {value}"})
@@ -180,6 +180,6 @@ def test_no_value_is_anywhere_in_litellm_nor_goes_to_the_provider(
     everything = litellm.log + "".join(provider.seen) + kept
     for value in (good, refused, unknown):
         assert value[10:-4] not in everything
-    assert "fails-500" in litellm.log, "LiteLLM told its log about the requests: the search sees what it should"
+    assert "fails-429" in litellm.log, "LiteLLM told its log about the requests: the search sees what it should"
     assert "sk-of-the-provider" in "".join(provider.seen)
     assert "x-keeptrusts" not in "".join(provider.seen).lower()
