@@ -50,13 +50,15 @@ def _install(folder: Path) -> None:
         raise NotInstallable(f"LiteLLM could not be installed:\n{done.stderr[-2000:]}")
 
 
-def write_configuration(folder: Path, models: dict[str, dict[str, Any]]) -> Path:
-    """Put our configuration, with other models and all else as it is, and our module into the folder."""
+def write_configuration(folder: Path, models: dict[str, dict[str, Any]], *, callback: Path) -> Path:
+    """Put our configuration, with other models and one callback more, and our module into the folder."""
     configuration = yaml.safe_load((FOLDER / "config.yaml").read_text())
     configuration["model_list"] = [{"model_name": name, "litellm_params": model} for name, model in models.items()]
     # A model whose provider fails, as it does here on purpose, would be left alone for a while.
     configuration["router_settings"] = {"disable_cooldowns": True}
+    configuration["litellm_settings"]["callbacks"].append(f"{callback.stem}.everything")
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(configuration))
-    (folder / "keeptrusts_litellm.py").symlink_to(FOLDER / "keeptrusts_litellm.py")
+    for module in (FOLDER / "keeptrusts_litellm.py", callback):
+        (folder / module.name).symlink_to(module)
     return path

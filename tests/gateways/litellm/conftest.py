@@ -33,6 +33,7 @@ class LiteLLM:
         self.port = free_port()
         self.folder = folder
         self.spool = folder / "spool"
+        self.witness = Path(environment["WITNESS"])
         self.token = Path(environment["KEEPTRUSTS_GATEWAY_TOKEN_FILE"])
         self._command = [*command, "--host", "127.0.0.1", "--port", str(self.port)]
         self._environment = environment | {"KEEPTRUSTS_SPOOL": str(self.spool)}
@@ -152,13 +153,15 @@ def litellm(
         KEEPTRUSTS_CONSUMER_GROUP=GROUP,
         LITELLM_MASTER_KEY=f"sk-{secrets.token_hex(32)}",
         LITELLM_LOCAL_MODEL_COST_MAP="True",
+        WITNESS=str(folder / "witness"),
         OPENAI_API_KEY="sk-of-nobody",
         # uvicorn believes loopback's X-Forwarded-For unless it is told otherwise.
         FORWARDED_ALLOW_IPS="",
         NO_PROXY="127.0.0.1",
     )
+    configuration = write_configuration(folder, models, callback=Path(__file__).with_name("witness.py"))
     # With all that it can be made to say: no value may be in it either.
-    command = [str(program), "--config", str(write_configuration(folder, models)), "--detailed_debug"]
+    command = [str(program), "--config", str(configuration), "--detailed_debug"]
     proxy = LiteLLM(command, environment, folder)
     try:
         proxy.start()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.gateways.litellm.conftest import Keys, LiteLLM, bearer, chat
-from tests.processes import eventually
+from tests.litellm_proxy import FOLDER
+from tests.processes import clean_environment, eventually
 from tests.provider import USAGE, Provider
 from tests.relay import Relay
 from tests.served import Served
@@ -112,14 +115,17 @@ def test_a_client_that_goes_away_counts_as_499(litellm: LiteLLM, keys: Keys, pro
     assert [event["status"] for event in keys.events(key, 2)] == [499, 499]
 
 
-def test_a_client_that_leaves_with_the_last_word_has_had_its_answer(litellm: LiteLLM, keys: Keys) -> None:
-    """As clients of OpenAI do, which close the stream at its [DONE]."""
-    key = keys.make()
-    for _ in range(20):
-        asked = chat("works", stream=True)
-        with litellm.client.stream("POST", PATH, headers=bearer(key["value"]), json=asked) as answer:
-            assert any("[DONE]" in line for line in answer.iter_lines())
-    assert [event["status"] for event in keys.events(key, 20)] == [200] * 20
+def test_a_client_that_leaves_with_the_last_word_has_had_its_answer(program: Path, tmp_path: Path) -> None:
+    """As clients of OpenAI do, which close a stream at its [DONE]: the door alone, before an application that waits."""
+    environment = clean_environment(KEEPTRUSTS_URL="http://127.0.0.1:9", KEEPTRUSTS_GATEWAY_TOKEN="none")
+    environment |= {
+        "KEEPTRUSTS_SPOOL": str(tmp_path),
+        "PYTHONPATH": str(FOLDER),
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    }
+    command = [str(program.with_name("python")), str(Path(__file__).with_name("leaving.py"))]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert told.split() == ["200", "499"]
 
 
 def test_what_no_provider_has_answered_counts_without_a_model_that_the_client_made_up(

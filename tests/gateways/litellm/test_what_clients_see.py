@@ -177,9 +177,11 @@ def test_no_value_is_anywhere_in_litellm_nor_goes_to_the_provider(
         litellm.client.get("/v1/models", headers={"Authorization": value, "x-litellm-api-key": value})
     assert eventually(lambda: litellm.unreported() == 0)
     kept = "".join(path.read_text() for path in litellm.spool.iterdir())
-    everything = litellm.log + "".join(provider.seen) + kept
+    witnessed = litellm.witness.read_text()
+    everything = litellm.log + witnessed + "".join(provider.seen) + kept
     for value in (good, refused, unknown):
         assert value[10:-4] not in everything
     assert "fails-429" in litellm.log, "LiteLLM told its log about the requests: the search sees what it should"
+    assert all(f"('{what}'" in witnessed for what in ("before", "success", "failure", "failed"))
     assert "sk-of-the-provider" in "".join(provider.seen)
     assert "x-keeptrusts" not in "".join(provider.seen).lower()
