@@ -46,8 +46,9 @@ type Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger("keeptrusts")
 
-# Seconds. Keeptrusts answers "undecided" after 3 itself.
-ASK_TIMEOUT: Final = httpx.Timeout(4.0, connect=1.0, pool=1.0)
+# Seconds, in all. Keeptrusts answers "undecided" after 3 itself; LiteLLM may stop for 2 while it loads what its first
+# request needs, and a shorter limit, of the connection alone too, would take that for a network that is gone.
+ASK_WITHIN: Final = 5.0
 REPORT_TIMEOUT: Final = httpx.Timeout(30.0, connect=2.0)
 # A question may be asked again where the connection turned out to have been closed while it lay idle.
 CONNECTION_WAS_STALE: Final = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
@@ -314,7 +315,7 @@ class Authorizer:
         if group:
             self._headers["X-Keeptrusts-Consumer-Group"] = group
         limits = httpx.Limits(max_connections=100, max_keepalive_connections=100, keepalive_expiry=60)
-        self._client = httpx.AsyncClient(timeout=ASK_TIMEOUT, limits=limits, follow_redirects=False)
+        self._client = httpx.AsyncClient(timeout=ASK_WITHIN, limits=limits, follow_redirects=False)
 
     async def admit(self, call: Call, handle: str | None) -> None:
         """Return if the request may pass. Errors: ProxyException, which LiteLLM gives to the client."""
@@ -326,7 +327,8 @@ class Authorizer:
         if call.client_ip:
             headers["X-Keeptrusts-Client-IP"] = call.client_ip
         try:
-            answer = await self._ask(headers)
+            async with asyncio.timeout(ASK_WITHIN):
+                answer = await self._ask(headers)
         except (httpx.HTTPError, OSError) as error:
             complain("ask", "cannot be asked whether requests may pass (%s).", type(error).__name__)
             raise undecided() from None
