@@ -339,7 +339,8 @@ class Authorizer:
             raise refused(answer, reason)
         else:
             # Not the client's fault, and it cannot do anything about it.
-            complain("answer", "gives no decision (%s %s).", answer.status_code, reason)
+            kind = f"answer {answer.status_code} {reason}"
+            complain(kind, "gives no decision (%s %s).", answer.status_code, reason)
             raise undecided()
 
     async def _ask(self, headers: dict[str, str]) -> httpx.Response:
@@ -612,7 +613,8 @@ class Reporter(threading.Thread):
             # They were counted when we asked; told again after a change of the gateway they would count twice.
             complain("source", "the gateway is not registered with usage_source = report.")
             return True
-        complain("report", "usage is not taken (%s %s); it is kept.", answer.status_code, answer.text[:200])
+        kind = f"report {answer.status_code}"
+        complain(kind, "usage is not taken (%s %s); it is kept.", answer.status_code, answer.text[:200])
         return False
 
 
