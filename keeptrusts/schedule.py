@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-HOUR = 60 * 60
+MINUTE = 60
+HOUR = 60 * MINUTE
 
 
 class Options(TypedDict):
@@ -34,6 +35,7 @@ BEAT_SCHEDULE: dict[str, Entry] = {
     "revoke idle keys": every(30, "keys.tasks.revoke_idle_keys"),
     "roll up usage": every(30, "usage.tasks.roll_up"),
     "forget invalidations": every(HOUR, "gateways.tasks.forget_invalidations"),
+    "tend usage events": every(10 * MINUTE, "usage.tasks.tend_events"),
     "forget idempotency keys": every(HOUR, "access.tasks.forget_idempotency"),
     "forget sessions": every(24 * HOUR, "access.tasks.forget_sessions"),
 }

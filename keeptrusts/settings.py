@@ -288,6 +288,14 @@ if KEEPTRUSTS_CACHED_KEYS < 1:
     raise ImproperlyConfigured(
         "KEEPTRUSTS_CACHED_KEYS must be at least 1. To hold nothing: KEEPTRUSTS_LEASE_SECONDS=0."
     )
+# Gateways may report what is up to 30 days old, and the same again: what is deleted sooner would count twice.
+_retention_days = env.int("KEEPTRUSTS_USAGE_RETENTION_DAYS", 35)
+if _retention_days < 31:
+    raise ImproperlyConfigured(
+        f"KEEPTRUSTS_USAGE_RETENTION_DAYS is {_retention_days}, and must be at least 31: events are accepted for 30 "
+        "days, and one that was deleted before would count a second time."
+    )
+KEEPTRUSTS_USAGE_RETENTION = timedelta(days=_retention_days)
 
 # Celery. Redis where there is one; else a folder, which needs nothing installed.
 CELERY_BROKER_URL = REDIS_URL or broker.URL

@@ -57,7 +57,7 @@ def ingest(*, gateway_id: UUID, events: Iterable[object]) -> Receipt:
         known = _known_versions({report.key_id for _, report in reports})
         rows = _rows(reports, known, gateway_id, now, receipt)
         new = insert_new(rows.values())
-        add(_sums((rows[identity] for identity in new), now))
+        add(_sums(new, now))
     receipt.accepted = len(new)
     receipt.duplicates += len(rows) - len(new)
     receipt.rejected.sort(key=lambda rejection: rejection.index)

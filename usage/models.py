@@ -15,6 +15,7 @@ from django.db.models.functions import Coalesce
 from keys.models import ConsumerGroup, GatewayKey, KeyVersion
 
 BUCKET_SPAN: Final = timedelta(minutes=5)
+HOUR: Final = timedelta(hours=1)
 # Upper bounds of the latency histogram's classes, milliseconds; the last class is open.
 LATENCY_BOUNDS: Final = (5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
 LATENCY_FIELDS: Final = (*(f"latency_le_{bound}" for bound in LATENCY_BOUNDS), "latency_above")
@@ -31,18 +32,29 @@ class Outcome(models.TextChoices):
 
 
 class UsageEvent(models.Model):
-    """One request. Its identity is the gateway, the gateway's id for it and when it occurred."""
+    """One request. Its identity is the gateway, the gateway's id for it and when it occurred.
+
+    On PostgreSQL the table is partitioned by the day of `occurred_at` (usage/partitions.py). Gateway and key need no
+    index of their own: each leads another one.
+    """
 
     id = models.BigAutoField(primary_key=True)
     # A model of the house above, by its name (design §10).
-    gateway = models.ForeignKey("gateways.Gateway", on_delete=models.PROTECT, related_name="usage_events")
+    gateway = models.ForeignKey(
+        "gateways.Gateway", on_delete=models.PROTECT, related_name="usage_events", db_index=False
+    )
     event_id = models.CharField(max_length=64)
     occurred_at = models.DateTimeField("time")
     received_at = models.DateTimeField()
     outcome = models.CharField(max_length=8, choices=Outcome)
     reason = models.CharField(max_length=32, blank=True)
     key = models.ForeignKey(
-        GatewayKey, null=True, on_delete=models.PROTECT, related_name="usage_events", verbose_name="gateway key"
+        GatewayKey,
+        null=True,
+        on_delete=models.PROTECT,
+        related_name="usage_events",
+        verbose_name="gateway key",
+        db_index=False,
     )
     version = models.ForeignKey(KeyVersion, null=True, on_delete=models.PROTECT, related_name="usage_events")
     # The key's group when the request was made, whatever became of the key since.
@@ -88,9 +100,12 @@ class UsageBucket(models.Model):
     """Exact sums over five minutes for one key version, group at the time, gateway and model.
 
     requests: events served. Of those, `status_…` count the ones whose status was reported; denials are apart.
+    hourly: it stands for the whole hour from `start`; what comes late for the hour's other five minutes stands beside
+    it until it is merged, too (usage/compaction.py).
     """
 
     start = models.DateTimeField()
+    hourly = models.BooleanField(default=False, db_default=False)
     gateway = models.ForeignKey("gateways.Gateway", on_delete=models.PROTECT, related_name="usage_buckets")
     version = models.ForeignKey(KeyVersion, null=True, on_delete=models.PROTECT, related_name="usage_buckets")
     consumer_group = models.ForeignKey(ConsumerGroup, null=True, on_delete=models.PROTECT, related_name="usage_buckets")
@@ -128,6 +143,7 @@ class UsageBucket(models.Model):
         indexes = [
             models.Index(fields=["version", "-start"], name="bucket_version"),
             models.Index(fields=["-start"], name="bucket_newest"),
+            models.Index(fields=["start"], name="bucket_not_hourly", condition=Q(hourly=False)),
         ]
 
     def __str__(self) -> str:
@@ -146,9 +162,15 @@ class KeyMetrics(models.Model):
     requests_24h = _count()
     reported_24h = _count()
     errors_24h = _count()
+    # Counted since the figures of the last 24 h were brought up to date.
+    stale = models.BooleanField(default=True, db_default=True)
+    # Start of the oldest bucket in these figures: when it has slid out, they are due although nothing was counted.
+    oldest_24h = models.DateTimeField(null=True)
 
     class Meta:
         indexes = [
+            models.Index(fields=["key"], name="key_metrics_stale", condition=Q(stale=True)),
+            models.Index(fields=["oldest_24h"], name="key_metrics_oldest"),
             models.Index(fields=["last_used_at"], name="key_metrics_last_used"),
             models.Index(fields=["-requests_24h"], name="key_metrics_busiest"),
         ]
@@ -175,6 +197,15 @@ class VersionMetrics(models.Model):
 
     def __str__(self) -> str:
         return f"metrics of {self.version_id}"
+
+
+class KeptEvents(models.Model):
+    """Since when every event is kept: only older ones were deleted. One row; none where nothing ever was."""
+
+    since = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"every event since {self.since:%Y-%m-%d %H:%M}"
 
 
 class UsageFlush(models.Model):

@@ -72,9 +72,17 @@ def _arrays(model: type[Model], columns: tuple[str, ...], rows: Sequence[Sequenc
 
     psycopg needs five times as long for a parameter for each value.
     """
-    arrays = ", ".join(f"%s::{type_}[]" for type_ in _types(model, columns))
-    values = [[to_database(value) for value in column] for column in zip(*rows, strict=True)]
+    types = _types(model, columns)
+    arrays = ", ".join(f"%s::{type_}[]" for type_ in types)
+    values = [_array(type_, column) for type_, column in zip(types, zip(*rows, strict=True), strict=True)]
     return f"SELECT * FROM unnest({arrays})", values  # noqa: S608  # types of ours alone
+
+
+def _array(type_: str, column: Sequence[object]) -> Any:
+    """One column as a parameter. Whole numbers are most of what sums are made of, and as text they cost a tenth."""
+    if type_ in {"bigint", "integer", "smallint"}:
+        return "{" + ",".join(["NULL" if value is None else str(value) for value in column]) + "}"
+    return [to_database(value) for value in column]
 
 
 @cache

@@ -2,10 +2,17 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from usage import rollup
+from audit import clock
+from usage import partitions, retention, rollup
 
 
 @shared_task
 def roll_up() -> None:
     rollup.roll_up()
     rollup.forget_flushes()
+
+
+@shared_task
+def tend_events() -> None:
+    partitions.make_days(clock.now().date())
+    retention.forget_events()
