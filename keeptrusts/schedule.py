@@ -36,6 +36,7 @@ BEAT_SCHEDULE: dict[str, Entry] = {
     "roll up usage": every(30, "usage.tasks.roll_up"),
     "forget invalidations": every(HOUR, "gateways.tasks.forget_invalidations"),
     "tend usage events": every(10 * MINUTE, "usage.tasks.tend_events"),
+    "compact usage buckets": every(HOUR, "usage.tasks.compact_buckets"),
     "forget idempotency keys": every(HOUR, "access.tasks.forget_idempotency"),
     "forget sessions": every(24 * HOUR, "access.tasks.forget_sessions"),
 }

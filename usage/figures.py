@@ -18,7 +18,7 @@ from access.models import Member
 from access.rules import Role
 from audit import clock
 from keys.visibility import reachable_keys
-from usage.models import BUCKET_SPAN, STATUS_FIELDS, UsageBucket
+from usage.models import BUCKET_SPAN, HOUR, STATUS_FIELDS, UsageBucket
 
 DAY: Final = timedelta(hours=24)
 
@@ -77,13 +77,13 @@ def seen_by(member: Member) -> Q:
 def figures(scope: Q, *, window: timedelta = DAY, at: datetime | None = None) -> Figures:
     """Return the sums of the last `window` before `at` (now), right to within one bucket."""
     since = (at or clock.now()) - window
-    return Figures(**UsageBucket.objects.filter(scope, start__gt=since - BUCKET_SPAN).aggregate(**SUMS))
+    return Figures(**UsageBucket.objects.filter(scope, _reaches_into(since)).aggregate(**SUMS))
 
 
 def requests_by_version(scope: Q, *, window: timedelta, at: datetime | None = None) -> dict[int, int]:
     """Return how many requests each key version in `scope` served in the last `window`, right to within one bucket."""
     since = (at or clock.now()) - window
-    rows = UsageBucket.objects.filter(scope, start__gt=since - BUCKET_SPAN, version__isnull=False)
+    rows = UsageBucket.objects.filter(scope, _reaches_into(since), version__isnull=False)
     return dict(rows.values_list("version").annotate(count=_sum("requests")))
 
 
@@ -92,7 +92,8 @@ def series(
 ) -> list[Point]:
     """Return one point for every step of the last `window`, oldest first, empty ones too.
 
-    step: a multiple of five minutes; steps begin at whole multiples of it, so the last one is still filling.
+    step: a multiple of five minutes, of an hour where the window is longer than 7 days (usage/compaction.py); steps
+    begin at whole multiples of it, so the last one is still filling.
     """
     at = at or clock.now()
     last = _floor(at, step)
@@ -106,6 +107,11 @@ def series(
         so_far = sums.get(start, Figures())
         sums[start] = Figures(**{name: row[name] + getattr(so_far, name) for name in SUMS})
     return [Point(start, sums.get(start, Figures())) for start in starts]
+
+
+def _reaches_into(since: datetime) -> Q:
+    """The condition for buckets that end after `since`, whether they stand for five minutes or for an hour."""
+    return Q(start__gt=since - HOUR) & (Q(hourly=True) | Q(start__gt=since - BUCKET_SPAN))
 
 
 def _floor(at: datetime, step: timedelta) -> datetime:

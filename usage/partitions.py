@@ -74,7 +74,7 @@ def _unless_in_use(what: str, change: Callable[[], bool]) -> bool:
     return True
 
 
-def _make(day: date) -> None:
+def _make(day: date) -> bool:
     """Make the day's partition, with the events of the day that the default one has taken.
 
     A table is attached: that lets ingest go on, where PARTITION OF would lock the whole of the events.

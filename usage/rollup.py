@@ -1,16 +1,17 @@
 """The figures of the last 24 hours that lists of keys show, summed up anew from the buckets.
 
-A run costs as much as there was traffic in these 24 hours, however long the history; two runs at once do no harm.
+A run looks only at keys that were counted since the last one (`stale`, set with every count) and at keys whose oldest
+bucket has slid out of the window. So it costs as much as there is traffic, however many keys and however long the
+history; two runs at once do no harm.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from itertools import batched
 from typing import Final
 from uuid import UUID
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Q
 
 from audit import clock
@@ -21,37 +22,39 @@ from usage.raw import to_database
 WINDOW: Final = timedelta(hours=24)
 # A flush whose commit was lost is tried again within moments; a day is more than enough to know it by.
 FLUSH_KEPT: Final = timedelta(days=1)
-# Keys in one statement, which is a transaction of its own: flushes wait for no more than these.
+# Keys in one transaction: flushes wait for no more than these.
 BATCH: Final = 500
 
 _METRICS: Final = KeyMetrics._meta.db_table
 _FIGURES: Final = {
-    "requests_24h": "b.requests",
-    "reported_24h": " + ".join(f"b.{name}" for name in STATUS_FIELDS),
-    "errors_24h": "b.status_4xx + b.status_5xx",
+    "requests_24h": "coalesce(sum(b.requests), 0)",
+    "reported_24h": f"coalesce(sum({' + '.join(f'b.{name}' for name in STATUS_FIELDS)}), 0)",
+    "errors_24h": "coalesce(sum(b.status_4xx + b.status_5xx), 0)",
+    "oldest_24h": "min(b.start)",
 }
-# The sums of every version that a key ever had, 0 where there was no traffic: so what has slid out is zeroed, too.
+# Of every version that a key ever had, 0 where there was no traffic: so what has slid out is zeroed, too.
 _ROLL_UP: Final = f"""
-INSERT INTO {_METRICS} (key_id, total_requests, total_reported, total_errors, {", ".join(_FIGURES)})
-SELECT v.key_id, 0, 0, 0, {", ".join(f"coalesce(sum({sums}), 0)" for sums in _FIGURES.values())}
-FROM {KeyVersion._meta.db_table} v
-LEFT JOIN {UsageBucket._meta.db_table} b ON b.version_id = v.id AND b.start > %s
-WHERE v.key_id IN ({{keys}})
-GROUP BY v.key_id
-ORDER BY v.key_id
-ON CONFLICT (key_id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _FIGURES)}
-WHERE {" OR ".join(f"{_METRICS}.{name} <> excluded.{name}" for name in _FIGURES)}
+UPDATE {_METRICS} SET stale = false, {", ".join(f"{name} = fresh.{name}" for name in _FIGURES)}
+FROM (
+    SELECT v.key_id, {", ".join(f"{sums} AS {name}" for name, sums in _FIGURES.items())}
+    FROM {KeyVersion._meta.db_table} v
+    LEFT JOIN {UsageBucket._meta.db_table} b ON b.version_id = v.id AND b.start > %s AND b.requests > 0
+    WHERE v.key_id IN ({{keys}})
+    GROUP BY v.key_id
+) AS fresh
+WHERE {_METRICS}.key_id = fresh.key_id
 """  # noqa: S608  # names of ours alone
 
 
 def roll_up() -> int:
-    """Bring the 24 h figures of every key with traffic in these hours, or with figures, up to date.
+    """Bring the 24 h figures of every key that is due up to date; returns how many keys it looked at.
 
-    Returns how many keys' figures changed. The window is the same as that of `usage.figures`.
+    The window is the same as that of `usage.figures`.
     """
-    since = clock.now() - WINDOW - BUCKET_SPAN
-    keys = sorted(_keys_with_traffic(since) | _keys_with_figures())
-    return sum(_roll_up(some, since) for some in batched(keys, BATCH))
+    since, looked_at, after = clock.now() - WINDOW - BUCKET_SPAN, 0, UUID(int=0)
+    while keys := _roll_up_some(since, after):
+        looked_at, after = looked_at + len(keys), keys[-1]
+    return looked_at
 
 
 def forget_flushes() -> int:
@@ -60,19 +63,15 @@ def forget_flushes() -> int:
     return deleted
 
 
-def _keys_with_traffic(since: datetime) -> set[UUID]:
-    buckets = UsageBucket.objects.filter(start__gt=since, requests__gt=0)
-    return set(buckets.order_by().values_list("version__key_id", flat=True).distinct())
-
-
-def _keys_with_figures() -> set[UUID]:
-    with_figures = Q(requests_24h__gt=0)  # the index of the busiest; the other figures are parts of this one
-    return set(KeyMetrics.objects.filter(with_figures).values_list("pk", flat=True))
-
-
-def _roll_up(keys: tuple[UUID, ...], since: datetime) -> int:
-    sql = _ROLL_UP.format(keys=", ".join(["%s"] * len(keys)))
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [to_database(since), *(to_database(key) for key in keys)])
-        changed: int = cursor.rowcount
-    return max(changed, 0)
+@transaction.atomic
+def _roll_up_some(since: datetime, after: UUID) -> list[UUID]:
+    """Bring the next keys' figures up to date, by their ids after `after`, and return them."""
+    due = KeyMetrics.objects.filter(Q(stale=True) | Q(oldest_24h__lte=since), pk__gt=after).order_by("pk")
+    # Locked before it is summed: whoever counts meanwhile waits, and makes the key stale again. In the order in which
+    # counts lock them, too.
+    keys = list(due.select_for_update(no_key=True).values_list("pk", flat=True)[:BATCH])
+    if keys:
+        sql = _ROLL_UP.format(keys=", ".join(["%s"] * len(keys)))
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [to_database(since), *(to_database(key) for key in keys)])
+    return keys

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -24,6 +24,7 @@ from usage.models import (
 from usage.raw import insert
 
 SUM_FIELDS: Final = ("requests", "denials", *STATUS_FIELDS, "input_tokens", "output_tokens", *LATENCY_FIELDS)
+BUCKET_COLUMNS: Final = ("start", "version_id", "consumer_group_id", "gateway_id", "model")
 FIRST_ERROR: Final = 400
 
 _REQUESTS: Final = SUM_FIELDS.index("requests")
@@ -36,7 +37,7 @@ _SPAN_SECONDS: Final = int(BUCKET_SPAN.total_seconds())
 
 
 class BucketKey(NamedTuple):
-    """Which bucket. start: whole multiples of BUCKET_SPAN since 1970, UTC, in seconds."""
+    """Which bucket: its BUCKET_COLUMNS. start: whole multiples of BUCKET_SPAN since 1970, UTC, in seconds."""
 
     start: int
     version_id: int | None
@@ -127,14 +128,22 @@ def add(sums: Sums) -> None:
 
     Every writer goes through the tables and through the rows of each in one order, so that no two wait for each other.
     """
-    _add_up(_BUCKETS, (_bucket_row(bucket, sums.buckets[bucket]) for bucket in sorted(sums.buckets, key=_order)))
+    _add_up(_BUCKETS, _bucket_rows(sums.buckets))
     _add_up(_VERSIONS, ((id_, use.requests, use.last_used_at) for id_, use in sorted(sums.uses.items(), key=_first)))
     _add_up(_KEYS, _key_rows(sums.uses.values()))
 
 
+def add_hourly(buckets: Mapping[BucketKey, Sequence[int]]) -> None:
+    """Add figures to buckets that stand for a whole hour, and mark them as such, in the caller's transaction."""
+    _add_up(_HOURS, _bucket_rows(buckets))
+
+
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """A table that is added to. conflict: its unique index, as SQL names it; added: columns that are summed."""
+    """A table that is added to.
+
+    conflict: its unique index, as SQL names it. added: columns that are summed; marks: columns that become true.
+    """
 
     model: type[Model]
     identity: tuple[str, ...]
@@ -142,15 +151,17 @@ class _Target:
     added: tuple[str, ...]
     latest: tuple[str, ...] = ()
     zeros: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return (*self.identity, *self.added, *self.latest, *self.zeros)
+        return (*self.identity, *self.added, *self.latest, *self.zeros, *self.marks)
 
     def upsert(self) -> str:
         """Return what is done with a row that is there already."""
         table, greatest = self.model._meta.db_table, "greatest" if connection.vendor == "postgresql" else "max"
         changes = [f"{name} = {table}.{name} + excluded.{name}" for name in self.added]
+        changes += [f"{name} = excluded.{name}" for name in self.marks]
         for name in self.latest:
             old, new = f"{table}.{name}", f"excluded.{name}"
             # SQLite's max() of anything and NULL is NULL.
@@ -160,10 +171,11 @@ class _Target:
 
 _BUCKETS: Final = _Target(
     model=UsageBucket,
-    identity=("start", "version_id", "consumer_group_id", "gateway_id", "model"),
+    identity=BUCKET_COLUMNS,
     conflict="start, coalesce(version_id, 0), coalesce(consumer_group_id, 0), gateway_id, model",
     added=SUM_FIELDS,
 )
+_HOURS: Final = replace(_BUCKETS, marks=("hourly",))
 _VERSIONS: Final = _Target(
     model=VersionMetrics,
     identity=("version_id",),
@@ -178,16 +190,18 @@ _KEYS: Final = _Target(
     added=("total_requests", "total_reported", "total_errors"),
     latest=("last_used_at",),
     zeros=("requests_24h", "reported_24h", "errors_24h"),
+    marks=("stale",),
 )
 
 
 def _add_up(target: _Target, rows: Iterable[Sequence[object]]) -> None:
-    zeros = (0,) * len(target.zeros)
-    insert(target.model, target.columns, ((*row, *zeros) for row in rows), target.upsert())
+    more = (*(0 for _ in target.zeros), *(True for _ in target.marks))
+    insert(target.model, target.columns, ((*row, *more) for row in rows), target.upsert())
 
 
-def _bucket_row(bucket: BucketKey, figures: list[int]) -> tuple[object, ...]:
-    return (datetime.fromtimestamp(bucket.start, UTC), *bucket[1:], *figures)
+def _bucket_rows(buckets: Mapping[BucketKey, Sequence[int]]) -> Iterator[tuple[object, ...]]:
+    for bucket in sorted(buckets, key=_order):
+        yield (datetime.fromtimestamp(bucket.start, UTC), *bucket[1:], *buckets[bucket])
 
 
 def _key_rows(uses: Iterable[Use]) -> list[tuple[object, ...]]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from audit import clock
-from usage import partitions, retention, rollup
+from usage import compaction, partitions, retention, rollup
 
 
 @shared_task
@@ -16,3 +16,8 @@ def roll_up() -> None:
 def tend_events() -> None:
     partitions.make_days(clock.now().date())
     retention.forget_events()
+
+
+@shared_task
+def compact_buckets() -> None:
+    compaction.compact()

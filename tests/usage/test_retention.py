@@ -38,9 +38,9 @@ def reported(issued: IssuedKey, gateway_id: UUID, *times: datetime) -> int:
 def kept(issued: IssuedKey, gateway_id: UUID, *times: datetime) -> None:
     """Put events there directly: also such as are too old to be reported."""
     for at in times:
-        facts = {"key_id": issued.key.id, "version_id": issued.version.id}
+        event = NewEvent(gateway_id, f"e-{at:%m%d}", at, at, Outcome.SERVED)
         with transaction.atomic():
-            insert_new([NewEvent(gateway_id, f"e-{at:%m%d}", at, at, Outcome.SERVED, **facts)])
+            insert_new([event._replace(key_id=issued.key.id, version_id=issued.version.id)])
 
 
 def times_kept() -> list[datetime]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 import time_machine
+from django.db import connection, transaction
 
 from keys import lifecycle
 from keys.issuing import IssuedKey
 from tests.factories import TESTS, make_gateway, make_key
+from tests.processes import eventually
 from usage import figures, tasks
 from usage.models import KeyMetrics, UsageFlush
 from usage.rollup import forget_flushes, roll_up
@@ -43,7 +46,7 @@ def test_it_sums_the_last_24_hours_of_every_version() -> None:
         serve(issued, 200, ago=timedelta(hours=23, minutes=59), version_id=rotated.version.id)
         serve(issued, 200, 200, ago=timedelta(hours=24, minutes=10))
         serve(quiet, 200, ago=timedelta(days=2))
-        assert roll_up() == 1
+        assert roll_up() == 2
         assert figures_of(issued) == (5, 4, 2)
         assert figures_of(quiet) == (0, 0, 0)
         assert KeyMetrics.objects.get(pk=issued.key.id).total_requests == 7
@@ -67,6 +70,46 @@ def test_traffic_that_has_slid_out_is_zeroed() -> None:
         traveller.shift(timedelta(hours=24, minutes=5))
         assert [roll_up(), roll_up()] == [1, 0]
         assert figures_of(issued) == (0, 0, 0)
+
+
+def test_only_keys_that_were_counted_or_whose_window_slides_are_looked_at() -> None:
+    with time_machine.travel(NOW, tick=False) as traveller:
+        early, late, quiet = make_key(), make_key(), make_key()
+        serve(early, 200, ago=timedelta(hours=23))
+        serve(late, 200)
+        serve(quiet, 200, ago=timedelta(days=3))
+        assert [roll_up(), roll_up()] == [3, 0]
+        serve(late, 200)
+        assert [roll_up(), roll_up()] == [1, 0]
+        traveller.shift(timedelta(hours=1, minutes=10))
+        assert [roll_up(), roll_up()] == [1, 0]
+        assert [figures_of(key)[0] for key in (early, late, quiet)] == [0, 2, 0]
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_what_is_counted_while_it_sums_is_not_missed() -> None:
+    issued = make_key()
+    with time_machine.travel(NOW, tick=False):
+        serve(issued, 200)
+        with transaction.atomic():
+            serve(issued, 200)
+            meanwhile = threading.Thread(target=roll_up_and_leave)
+            meanwhile.start()
+            assert eventually(waits_for_a_lock)
+        meanwhile.join()
+        assert figures_of(issued) == (2, 2, 0)
+
+
+def roll_up_and_leave() -> None:
+    roll_up()
+    connection.close()
+
+
+def waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])
 
 
 def test_a_batch_ends_and_another_begins(monkeypatch: pytest.MonkeyPatch) -> None:
