@@ -53,6 +53,7 @@ class AuditAction(models.TextChoices):
     SESSION_SIGNED_OUT = "session.signed_out", "Signed out"
     SESSION_SIGN_IN_FAILED = "session.sign_in_failed", "Sign-in failed"
 
+    USAGE_RECOUNTED = "usage.recounted", "Usage sums repaired"
     USAGE_EXPORTED = "usage.exported", "Usage exported"
     AUDIT_EXPORTED = "audit.exported", "Audit log exported"
     AUDIT_VERIFIED = "audit.verified", "Audit log verified"

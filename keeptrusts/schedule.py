@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from celery.schedules import crontab
+
 MINUTE = 60
 HOUR = 60 * MINUTE
 
@@ -18,7 +20,7 @@ class Options(TypedDict):
 
 class Entry(TypedDict):
     task: str
-    schedule: float
+    schedule: float | crontab
     options: Options
 
 
@@ -26,6 +28,11 @@ def every(seconds: float, task: str) -> Entry:
     """Return the beat entry that sends `task` at this interval, each message void when the next ones are due."""
     # Short intervals get a little longer, or a worker that is busy for some seconds would never see a valid one.
     return {"task": task, "schedule": seconds, "options": {"expires": max(seconds, 10)}}
+
+
+def nightly(hour: int, task: str) -> Entry:
+    """Return the beat entry that sends `task` once a day at this hour."""
+    return {"task": task, "schedule": crontab(hour=str(hour), minute="10"), "options": {"expires": 12 * HOUR}}
 
 
 BEAT_SCHEDULE: dict[str, Entry] = {
@@ -37,6 +44,7 @@ BEAT_SCHEDULE: dict[str, Entry] = {
     "forget invalidations": every(HOUR, "gateways.tasks.forget_invalidations"),
     "tend usage events": every(10 * MINUTE, "usage.tasks.tend_events"),
     "compact usage buckets": every(HOUR, "usage.tasks.compact_buckets"),
+    "recount usage": nightly(2, "usage.tasks.recount"),
     "forget idempotency keys": every(HOUR, "access.tasks.forget_idempotency"),
     "forget sessions": every(24 * HOUR, "access.tasks.forget_sessions"),
 }
