@@ -20,7 +20,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from keeptrusts.supervisor import die_with_parent
+from tests.processes import descendants, eventually, is_alive
 from tests.programs import PROGRAMS, find_program, postgresql_folder
 
 START_TIMEOUT = 30.0
@@ -46,6 +48,13 @@ def postgresql(*, durable: bool = False) -> Iterator[str]:
 
     durable: it waits for the disk at every commit, as in production; for measurements.
     """
+    with killable_postgresql(durable=durable) as server:
+        yield server.url
+
+
+@contextmanager
+def killable_postgresql(*, durable: bool = False) -> Iterator[KillableServer]:
+    """The same, for those who want it to die in between."""
     binaries = postgresql_folder()
     if binaries is None:
         raise ServerError(f"PostgreSQL is not installed: {PROGRAMS['postgresql'].how_to_install}")
@@ -88,8 +97,9 @@ def postgresql(*, durable: bool = False) -> Iterator[str]:
             return True
 
         # SIGINT is PostgreSQL's fast shutdown: it does not wait for clients to leave.
-        with _running(command, folder, is_up, account=account, stop_signal=signal.SIGINT) as port:
-            yield url(port)
+        with _running(command, folder, is_up, account=account, stop_signal=signal.SIGINT) as server:
+            server.url = url(server.port)
+            yield server
 
 
 @contextmanager
@@ -111,8 +121,8 @@ def redis() -> Iterator[str]:
             except RedisError:
                 return False
 
-        with _running(command, folder, is_up) as port:
-            yield f"redis://127.0.0.1:{port}/0"
+        with _running(command, folder, is_up) as server:
+            yield f"redis://127.0.0.1:{server.port}/0"
 
 
 def free_port() -> int:
@@ -120,6 +130,33 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class KillableServer:
+    """A server that runs, and can be killed and started again where it was."""
+
+    def __init__(self, port: int, start: Callable[[], subprocess.Popen[bytes]], is_up: Callable[[], bool]) -> None:
+        self.port = port
+        self.url = ""
+        self.process = start()
+        self.is_up = is_up
+        self._start = start
+
+    def kill(self) -> None:
+        """Kill it and all that it has started by SIGKILL: nothing is written any more, nobody is told."""
+        processes = [self.process.pid, *descendants(self.process.pid)]
+        for pid in processes:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        # A server that is started beside what is left of the old one would refuse to run.
+        eventually(lambda: not any(is_alive(pid) for pid in processes), STOP_TIMEOUT)
+
+    def restart(self) -> None:
+        """Start it again on the same port; returns when it answers. Errors: ServerError."""
+        self.process = self._start()
+        if not _comes_up(self.process, self.is_up):
+            raise ServerError("The server did not come back.")
 
 
 @contextmanager
@@ -130,19 +167,23 @@ def _running(
     *,
     account: pwd.struct_passwd | None = None,
     stop_signal: signal.Signals = signal.SIGTERM,
-) -> Iterator[int]:
-    """Run the server for the block and give its port."""
+) -> Iterator[KillableServer]:
+    """Run the server for the block."""
     log = folder / "log"
+
+    def start(port: int) -> subprocess.Popen[bytes]:
+        with log.open("ab") as output:
+            return _start(command(port), folder, output, account, stop_signal)
+
     for _ in range(3):  # between our look at a port and the server's, somebody else may take it
         port = free_port()
-        with log.open("ab") as output:
-            server = _start(command(port), folder, output, account, stop_signal)
+        server = KillableServer(port, partial(start, port), partial(is_up, port))
         try:
-            if _comes_up(server, lambda port=port: is_up(port)):  # type: ignore[misc]  # mypy: lambda defaults
-                yield port
+            if _comes_up(server.process, server.is_up):
+                yield server
                 return
         finally:
-            _stop(server, stop_signal)
+            _stop(server.process, stop_signal)
     raise ServerError(f"{command(0)[0]} did not start:\n{log.read_text()[-3000:]}")
 
 

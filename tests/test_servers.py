@@ -12,7 +12,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.processes import clean_environment, descendants, eventually, is_alive, running
-from tests.servers import postgresql, redis
+from tests.servers import killable_postgresql, postgresql, redis
 
 pytestmark = [pytest.mark.once, pytest.mark.needs("postgresql", "redis")]
 
@@ -35,6 +35,18 @@ def test_they_answer_within_the_block_and_not_after_it() -> None:
 def test_nobody_comes_in_without_the_password() -> None:
     with postgresql() as url, pytest.raises(psycopg.OperationalError, match="password"):
         psycopg.connect(re.sub(":[0-9a-f]{32}@", ":wrong@", url))
+
+
+def test_a_killed_database_comes_back_with_what_it_had_promised() -> None:
+    with killable_postgresql(durable=True) as server:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("CREATE TABLE promised AS SELECT 7 AS kept")
+            server.kill()
+            with pytest.raises(psycopg.OperationalError):
+                connection.execute("SELECT 1")
+        server.restart()
+        with psycopg.connect(server.url) as connection:
+            assert connection.execute("SELECT kept FROM promised").fetchone() == (7,)
 
 
 def test_a_command_gets_their_addresses_and_its_exit_status_is_passed_on() -> None:
