@@ -213,9 +213,8 @@ def _replays(plant: _Plant, port: int, database: KillableServer, kills: int) -> 
         time.sleep(random.uniform(0.5, 2.5))
         database.kill()
         database.restart()
-        _say(
-            f"kill {kill + 1}: every sender got rid of {min(sender.reached for sender in senders) - FIRST_REPLAYED} batches"
-        )
+        got_rid = min(sender.reached for sender in senders) - FIRST_REPLAYED
+        _say(f"kill {kill + 1}: every sender got rid of {got_rid} batches")
     ended.set()
     for sender in senders:
         sender.join()

@@ -6,6 +6,7 @@ import http.client
 import json
 import random
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -56,6 +57,10 @@ class Events:
             "output_tokens": source.randint(1, 900),
             "cost": round(source.random() / 100, 6),
         }
+
+
+# Seconds until a batch that was not taken is sent again.
+TRY_AGAIN: Final = 0.1
 
 
 class Sender:
@@ -122,6 +127,7 @@ class Replayer(threading.Thread):
             body = self._events.body(number, backwards=self._backwards)
             while self._sender.send(body) is None:
                 self.unanswered += 1
+                time.sleep(TRY_AGAIN)
             self.sent += 1
         self.reached = max(self.reached, end)
 

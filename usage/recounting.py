@@ -118,7 +118,9 @@ def _recount_hour(hour: datetime, gateways: Sequence[UUID]) -> bool:
 def _differences(since: datetime, until: datetime, gateways: Sequence[UUID]) -> _Difference:
     """Return what the buckets of this span lack, and with a minus, what they have too much."""
     span = [to_database(value) for value in (since, until, *gateways)]
-    sql = _DIFFERENCES.format(gateways=", ".join(["%s"] * len(gateways)))
+    # SQLite would take the index of the gateway, which leads to everything it ever sent, if it could (+).
+    column = "gateway_id" if connection.vendor == "postgresql" else "+gateway_id"
+    sql = _DIFFERENCES.format(ours=f"{column} IN ({', '.join(['%s'] * len(gateways))})")
     with connection.cursor() as cursor:
         cursor.execute(sql, [Outcome.SERVED.value, *span, *span])
         rows = cursor.fetchall()
@@ -214,11 +216,11 @@ SELECT {_OF}, {", ".join(f"sum({name})" for name in COUNTED)}
 FROM (
     SELECT {_OF}, {", ".join(f"{_OF_EVENT[name]} AS {name}" for name in COUNTED)}
     FROM {UsageEvent._meta.db_table}
-    WHERE outcome = %s AND occurred_at >= %s AND occurred_at < %s AND gateway_id IN ({{gateways}})
+    WHERE outcome = %s AND occurred_at >= %s AND occurred_at < %s AND {{ours}}
     UNION ALL
     SELECT {_OF}, {", ".join(f"-{name}" for name in COUNTED)}
     FROM {UsageBucket._meta.db_table}
-    WHERE start >= %s AND start < %s AND gateway_id IN ({{gateways}})
+    WHERE start >= %s AND start < %s AND {{ours}}
 ) AS counted
 GROUP BY {_OF}
 HAVING {" OR ".join(f"sum({name}) <> 0" for name in COUNTED)}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +18,7 @@ from pytest_django import Settings
 from keys import lifecycle
 from keys.issuing import IssuedKey
 from tests.factories import TESTS, make_gateway, make_key
+from tests.processes import ROOT, clean_environment
 from usage import partitions, tasks
 from usage.events import NewEvent, insert_new
 from usage.ingest import ingest
@@ -101,6 +105,19 @@ def test_events_are_known_to_be_kept_from_the_last_deletion_on(settings: Setting
         settings.KEEPTRUSTS_USAGE_RETENTION = timedelta(days=100)
         assert forget_events() == 0
         assert KeptEvents.objects.get().since == NOW - timedelta(days=35)
+
+
+@pytest.mark.once
+def test_a_retention_in_which_events_could_count_twice_is_refused_at_the_start(tmp_path: Path) -> None:
+    def starting(days: str) -> subprocess.CompletedProcess[str]:
+        environment = clean_environment(KEEPTRUSTS_USAGE_RETENTION_DAYS=days, KEEPTRUSTS_DATA_DIR=str(tmp_path))
+        command = [sys.executable, "-c", "import keeptrusts.settings"]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    assert starting("31").returncode == 0
+    refused = starting("30")
+    assert refused.returncode == 1
+    assert "KEEPTRUSTS_USAGE_RETENTION_DAYS is 30, and must be at least 31" in refused.stderr
 
 
 @pytest.mark.django_db
