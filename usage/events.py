@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
@@ -49,6 +50,9 @@ type Identity = tuple[UUID, str, datetime]
 _COLUMNS: Final = ", ".join(NewEvent._fields)
 _ONCE: Final = "ON CONFLICT (gateway_id, event_id, occurred_at) DO NOTHING RETURNING gateway_id, event_id, occurred_at"
 _INCOMING: Final = "usage_incoming"
+# No vacuum reaches a connection's own tables: of a connection that lives for months, one would hold up the freezing of
+# the whole database's transaction ids. Truncated now and then, it is as good as new.
+TRUNCATED_EVERY: Final = 1_000
 
 
 def insert_new(events: Iterable[NewEvent]) -> list[NewEvent]:
@@ -76,6 +80,8 @@ def _copied(in_order: list[NewEvent]) -> set[Identity]:
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {_INCOMING} ON COMMIT DELETE ROWS AS "  # noqa: S608
             f"SELECT {_COLUMNS} FROM {table} WITH NO DATA"
         )
+        if secrets.randbelow(TRUNCATED_EVERY) == 0:
+            cursor.execute(f"TRUNCATE {_INCOMING}")
         with cursor.copy(f"COPY {into} FROM STDIN") as copy:
             for event in in_order:
                 copy.write_row(event)

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
+import pytest
+from django.db import connection
 
 from access import tokens
 from access.tokens import TokenKind
@@ -16,6 +18,7 @@ from keys import lifecycle
 from keys.issuing import IssuedKey
 from tests.factories import TESTS, make_gateway, make_group, make_key
 from tests.plane import USAGE, Plane, question
+from usage.ingest import ingest
 from usage.models import KeyMetrics, UsageBucket, UsageEvent, VersionMetrics
 
 NOW = datetime.now(UTC)
@@ -204,6 +207,21 @@ def test_senders_that_replay_the_same_at_once_neither_deadlock_nor_count_twice(p
     assert sum(answer.json["duplicates"] for answer in answers) == 7 * 1_500
     assert sum(KeyMetrics.objects.values_list("total_requests", flat=True)) == 1_500
     assert sum(UsageBucket.objects.values_list("requests", flat=True)) == 1_500
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_what_it_is_copied_through_never_grows_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a connection that lives for months would hold up the freezing of transaction ids (wraparound)."""
+    monkeypatch.setattr("usage.events.TRUNCATED_EVERY", 1)
+    issued, gateway = make_key(), make_gateway(usage_source=UsageSource.REPORT).gateway
+    frozen = []
+    for number in range(3):
+        assert ingest(gateway_id=gateway.id, events=[event(issued, str(number))]).accepted == 1
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT relfrozenxid::text FROM pg_class WHERE oid = 'usage_incoming'::regclass")
+            frozen.append(int(cursor.fetchone()[0]))
+    assert frozen[0] < frozen[1] < frozen[2]
 
 
 def test_no_value_reaches_the_database(plane: Plane) -> None:
