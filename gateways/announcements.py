@@ -94,7 +94,7 @@ class Listener:
     async def _take(self, client: redis.asyncio.Redis, data: bytes) -> None:
         try:
             message = orjson.loads(data)
-            answers, facts = message["answers"], [Fact(row, Kind(kind), id_) for row, kind, id_ in message["facts"]]
+            answers, facts = message["answers"], [Fact(Kind(kind), id_) for kind, id_ in message["facts"]]
             for fact in facts:
                 self._apply(fact)
         except (ValueError, TypeError, KeyError):

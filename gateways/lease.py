@@ -21,7 +21,6 @@ from gateways import processes
 from gateways.announcements import Listener
 from gateways.memory import Memory
 from gateways.processes import Renewal
-from keys.narrowing import Fact
 from usage.threads import DatabaseThreads, surviving_restart
 
 logger = logging.getLogger(__name__)
@@ -44,8 +43,6 @@ class Lease:
         self._threads = DatabaseThreads(1, "lease")
         self._until = 0.0
         self._applied: str | None = None
-        # Rows that were applied when they were announced, until they are read: once is enough.
-        self._announced: set[int] = set()
         self._failing = False
         self._renewing: asyncio.Task[None] | None = None
         self._listener: Listener | None = None
@@ -60,7 +57,7 @@ class Lease:
         loop = asyncio.get_running_loop()
         self._renewing = loop.create_task(self._renew_forever(), name="lease")
         if settings.REDIS_URL:
-            self._listener = Listener(self._process_id, self._apply_announced)
+            self._listener = Listener(self._process_id, self._memory.apply)
             self._listening = loop.create_task(self._listener.listen(), name="listener")
 
     async def close(self) -> None:
@@ -100,10 +97,9 @@ class Lease:
         if renewal is None:
             self._applied = None
             return
+        # Once more also what was announced: nothing that Redis says makes this process leave out a row.
         for fact in renewal.facts:
-            if fact.row not in self._announced:
-                self._memory.apply(fact)
-        self._announced.difference_update(fact.row for fact in renewal.facts)
+            self._memory.apply(fact)
         self._applied = renewal.applied
         self._until = renewal.until
         if renewal.facts:
@@ -115,12 +111,7 @@ class Lease:
         applied = await self._threads.run(partial(surviving_restart, partial(processes.register, self._process_id)))
         # Also of what was asked for before: it may be older than what need not be looked behind.
         self._memory.clear()
-        self._announced.clear()
         self._applied = applied
-
-    def _apply_announced(self, fact: Fact) -> None:
-        self._memory.apply(fact)
-        self._announced.add(fact.row)
 
     def _renewed(self) -> Renewal | None:
         return processes.renew(self._process_id, applied=self._applied or "", lease=self._seconds)

@@ -43,7 +43,7 @@ _RENEW: Final = f"""
 UPDATE {_PROCESSES} SET leased_until = clock_timestamp() + %s * interval '1 second', applied = %s WHERE id = %s
 """  # noqa: S608
 _UNREAD: Final = f"""
-SELECT s.now::text, i.id, i.kind, i.object_id
+SELECT s.now::text, i.kind, i.object_id
 FROM (SELECT pg_current_snapshot() AS now) s
 LEFT JOIN {_INVALIDATIONS} i
     ON i.transaction >= %s AND NOT pg_visible_in_snapshot(i.transaction::text::xid8, %s::pg_snapshot)
@@ -98,7 +98,7 @@ def renew(process_id: UUID, *, applied: str, lease: float) -> Renewal | None:
     snapshot = str(rows[0][0])
     if _xmin(snapshot) < _xmin(applied):
         return None
-    facts = tuple(Fact(row, Kind(kind), object_id) for _, row, kind, object_id in rows if row is not None)
+    facts = tuple(Fact(Kind(kind), object_id) for _, kind, object_id in rows if kind is not None)
     return Renewal(before + lease, snapshot, facts)
 
 

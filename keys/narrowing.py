@@ -32,9 +32,8 @@ class Kind(StrEnum):
 
 
 class Fact(NamedTuple):
-    """An object whose older state nobody may decide by. row: the id of what says so; id: the object's, as text."""
+    """An object whose older state nobody may decide by. id: as text."""
 
-    row: int
     kind: Kind
     id: str
 
@@ -65,9 +64,8 @@ class Narrowing:
         """Write, in the caller's transaction, that this object is not what it was."""
         # On SQLite every decision reads the database.
         if connection.vendor == "postgresql":
-            row, writer = _write(kind, str(object_id))
-            self.facts.append(Fact(row, kind, str(object_id)))
-            self.transactions.append(writer)
+            self.facts.append(Fact(kind, str(object_id)))
+            self.transactions.append(_write(self.facts[-1]))
 
     def told(self, before: str) -> str:
         """Return on whom the change is in force, after the words `before`; "" where there is nothing to tell."""
@@ -91,13 +89,13 @@ def narrowing(*, waits: bool = True) -> Iterator[Narrowing]:
         transaction.on_commit(change.tell)
 
 
-def _write(kind: Kind, object_id: str) -> tuple[int, int]:
-    """Write a row; return its id and that of the transaction."""
+def _write(fact: Fact) -> int:
+    """Write a row; return the id of the transaction."""
     sql = (
         f"INSERT INTO {Invalidation._meta.db_table} (transaction, kind, object_id, at) "  # noqa: S608  # a name of ours
-        "VALUES (pg_current_xact_id()::text::bigint, %s, %s, %s) RETURNING id, transaction"
+        "VALUES (pg_current_xact_id()::text::bigint, %s, %s, %s) RETURNING transaction"
     )
     with connection.cursor() as cursor:
-        cursor.execute(sql, [kind.value, object_id, clock.now()])
-        written: tuple[int, int] = cursor.fetchone()
-    return written
+        cursor.execute(sql, [fact.kind.value, fact.id, clock.now()])
+        written: tuple[int] = cursor.fetchone()
+    return written[0]

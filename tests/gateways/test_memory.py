@@ -59,7 +59,7 @@ def test_a_key_that_changed_is_asked_for_again_in_all_its_versions(memory: Memor
     second, third = (make_version(number, key_id=first.key.id) for number in (2, 3))
     for digest, version in ((b"1", first), (b"2", second), (b"3", third)):
         learn(memory, digest, version)
-    memory.apply(Fact(1, Kind.KEY, str(first.key.id)))
+    memory.apply(Fact(Kind.KEY, str(first.key.id)))
     assert [memory.recall(ask(digest)) for digest in (b"1", b"2", b"3")] == [None] * 3
     assert len(memory) == 0
 
@@ -70,7 +70,7 @@ def test_a_group_that_changed_is_one_change_for_all_of_its_keys(memory: Memory) 
 
     learn(memory, b"a", of_group("10.0.0.0/8"))
     learn(memory, b"b", of_group("10.0.0.0/8"))
-    memory.apply(Fact(1, Kind.GROUP, "7"))
+    memory.apply(Fact(Kind.GROUP, "7"))
     assert memory.recall(ask(b"a")) is memory.recall(ask(b"b")) is None
     assert len(memory) == 2
     # Asked for one of them, the database tells the group's networks for both.
@@ -88,7 +88,7 @@ def test_a_gateway_that_changed_is_asked_for_again_by_every_token(memory: Memory
     memory.learn(0, Question(b"old token", Reason.KEY_MISSING), Found(GATEWAY, None))
     memory.learn(0, Question(b"new token", Reason.KEY_MISSING), Found(GATEWAY, None))
     memory.learn(0, Question(b"other", Reason.KEY_MISSING), Found(other, None))
-    memory.apply(Fact(1, Kind.GATEWAY, str(GATEWAY.id)))
+    memory.apply(Fact(Kind.GATEWAY, str(GATEWAY.id)))
     assert memory.recall(Question(b"old token", b"a")) is None
     assert memory.recall(Question(b"new token", b"a")) is None
     assert memory.recall(Question(b"other", Reason.KEY_MISSING)) == (other, None)
@@ -99,9 +99,9 @@ def test_an_answer_that_a_change_has_overtaken_is_not_kept(memory: Memory, overt
     version, generation = make_version(), memory.generation
     match overtaken_by:
         case "a change of this key":
-            memory.apply(Fact(1, Kind.KEY, str(version.key.id)))
+            memory.apply(Fact(Kind.KEY, str(version.key.id)))
         case "a change of another":
-            memory.apply(Fact(1, Kind.KEY, str(uuid4())))
+            memory.apply(Fact(Kind.KEY, str(uuid4())))
         case _:
             memory.clear()
     memory.learn(generation, ask(b"a"), Found(GATEWAY, version))
@@ -124,7 +124,7 @@ def test_unknown_values_take_a_little_room_until_a_key_is_made(memory: Memory) -
     assert memory.recall(ask(b"0")) is None
     assert memory.recall(ask(b"1")) == memory.recall(ask(b"%d" % MOST_UNKNOWN)) == (GATEWAY, None)
     assert memory.recall(ask(b"known")) == (GATEWAY, known)
-    memory.apply(Fact(1, Kind.KEY, str(uuid4())))
+    memory.apply(Fact(Kind.KEY, str(uuid4())))
     assert memory.recall(ask(b"1")) is None
     assert memory.recall(ask(b"known")) == (GATEWAY, known)
 
