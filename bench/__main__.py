@@ -14,7 +14,7 @@ import sys
 from types import ModuleType
 from typing import Final
 
-NAMES: Final[tuple[str, ...]] = ("ingest",)
+NAMES: Final[tuple[str, ...]] = ("authorize", "ingest")
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ from keeptrusts import preparation
 from keeptrusts.celery import app
 from keeptrusts.folders import private_folder
 from keeptrusts.supervisor import Program, run_together
+from keeptrusts.web import web_command
 
 
 class Command(BaseCommand):
@@ -66,16 +67,9 @@ class Command(BaseCommand):
 
 def programs(host: str, port: int) -> list[Program]:
     """Return the three programs of a console that listens at this address."""
-    python = [sys.executable, "-m"]
-    celery = [*python, "celery", "--quiet", "--app", "keeptrusts"]
+    celery = [sys.executable, "-m", "celery", "--quiet", "--app", "keeptrusts"]
     return [
-        _program(
-            "web",
-            *(*python, "granian", "--interface", "asgi", "--loop", "uvloop", "--http", "1", "--no-ws"),
-            *("--host", host, "--port", str(port), "--workers", os.environ.get("KEEPTRUSTS_WEB_WORKERS") or "1"),
-            # Below the supervisor's grace: a connection that stays open must not make a stop look like a failure.
-            *("--workers-kill-timeout", "5", "--log-level", "warning", "keeptrusts.asgi:application"),
-        ),
+        _program("web", *web_command(host, port, workers=os.environ.get("KEEPTRUSTS_WEB_WORKERS") or "1")),
         _program(
             "worker",
             *(*celery, "worker", "--pool", "threads", "--concurrency", "2", "--loglevel", "INFO"),
