@@ -26,7 +26,9 @@ async def authorize(engine: Engine, scope: Scope, send: Send) -> None:
         if question.gateway_token is None:
             # Nobody's question: the database need not be asked, and there is nothing to count it under.
             return await send_refusal(send, Reason.GATEWAY_UNKNOWN, decision_id)
-        decision = await engine.decide(question)
+        decision = engine.decide_now(question)
+        if decision is None:
+            decision = await engine.decide(question)
         _count(engine.counter, decision, question, scope, decision_id)
     except Exception as error:
         engine.complain("authorize", error)
@@ -36,7 +38,7 @@ async def authorize(engine: Engine, scope: Scope, send: Send) -> None:
     return await send_refusal(send, decision.reason or Reason.UNDECIDED, decision_id)
 
 
-def _count(counter: Counter, decision: Decision, question: Question, scope: Scope, decision_id: str) -> None:
+def _count(counter: Counter, decision: Decision, question: Question, scope: Scope, decision_id: bytes) -> None:
     """Count a request where this gateway's requests are counted here; a denial always, and apart."""
     gateway, version = decision.gateway, decision.version
     if gateway is None:
@@ -58,7 +60,7 @@ def _count(counter: Counter, decision: Decision, question: Question, scope: Scop
         counter.keep(
             NewEvent(
                 gateway_id=gateway.id,
-                event_id=decision_id,
+                event_id=decision_id.decode(),
                 occurred_at=decision.at,
                 received_at=decision.at,
                 outcome=Outcome.SERVED if decision.allowed else Outcome.DENIED,
@@ -66,7 +68,7 @@ def _count(counter: Counter, decision: Decision, question: Question, scope: Scop
                 key_id=key.id,
                 version_id=version.id,
                 consumer_group_id=group_id,
-                decision_id=decision_id,
+                decision_id=decision_id.decode(),
                 method=method,
                 path=path,
                 client_ip=str(address) if address is not None else None,

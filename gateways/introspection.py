@@ -24,7 +24,7 @@ class BadRequest(Exception):
     """The request is none that RFC 7662 §2.1 knows; the message says why."""
 
 
-async def introspect(engine: Engine, scope: Scope, receive: Receive, send: Send, decision_id: str) -> None:
+async def introspect(engine: Engine, scope: Scope, receive: Receive, send: Send, decision_id: bytes) -> None:
     """Answer whether the value in the form is usable here and now, and what it is (RFC 7662 §2.2).
 
     The checks are those of `authorize`, by the same headers: what would be refused there is inactive here, too.
@@ -115,7 +115,7 @@ def _active(version: KnownVersion) -> dict[str, object]:
     return content
 
 
-async def _invalid(send: Send, status: int, detail: str, decision_id: str) -> None:
+async def _invalid(send: Send, status: int, detail: str, decision_id: bytes) -> None:
     """Answer as RFC 6749 §5.2 says, which is where RFC 7662 §2.3 sends its readers."""
     content = {"error": "invalid_request", "error_description": detail}
     await send_json(send, status, content, decision_id)

@@ -91,7 +91,7 @@ def _version(row: Row) -> KnownVersion:
 def _key(columns: Row, group: KnownGroup | None) -> KnownKey:
     id_, expires_at, disabled_at, revoked_at, networks = columns
     return KnownKey(
-        id=identity(id_),
+        public_id=str(identity(id_)).encode(),
         group=group,
         networks=_networks(networks),
         expires_at=instant(expires_at),

@@ -16,7 +16,7 @@ MOST_BYTES: Final = 5 * 1_024 * 1_024
 NDJSON: Final = frozenset({b"application/x-ndjson", b"application/ndjson"})
 
 
-async def take_usage(engine: Engine, scope: Scope, receive: Receive, send: Send, decision_id: str) -> None:
+async def take_usage(engine: Engine, scope: Scope, receive: Receive, send: Send, decision_id: bytes) -> None:
     """Answer what became of each event, when all that was accepted is durable."""
 
     async def problem(status: int, code: str, detail: str) -> None:

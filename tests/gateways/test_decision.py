@@ -37,7 +37,9 @@ GATEWAY = KnownGateway(
     group_slugs=frozenset(),
     token_valid_until=None,
 )
-KEY = KnownKey(id=uuid.uuid4(), group=None, networks=(), expires_at=None, disabled_at=None, revoked_at=None)
+KEY = KnownKey(
+    public_id=str(uuid.uuid4()).encode(), group=None, networks=(), expires_at=None, disabled_at=None, revoked_at=None
+)
 VERSION = KnownVersion(id=7, number=1, created_at=NOW - timedelta(days=1), valid_until=None, key=KEY)
 QUESTION = Question(TOKEN, DIGEST)
 
