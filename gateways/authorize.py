@@ -51,7 +51,9 @@ def _count(counter: Counter, decision: Decision, question: Question, scope: Scop
     if not decision.allowed:
         counter.denied(at=decision.at, gateway_id=gateway.id, version_id=version.id, group_id=group_id)
     elif gateway.counts_at_authorize:
-        counter.served(at=decision.at, gateway_id=gateway.id, key_id=key.id, version_id=version.id, group_id=group_id)
+        counter.served(
+            at=decision.at, gateway_id=gateway.id, public_id=key.public_id, version_id=version.id, group_id=group_id
+        )
     else:
         return
     if counter.keeps_event(denied=not decision.allowed):

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Protocol
 from uuid import UUID
@@ -22,7 +22,7 @@ from django.db import DatabaseError, DataError, IntegrityError, connection, tran
 
 from audit import clock
 from usage.events import NewEvent, insert_new
-from usage.models import UsageFlush
+from usage.models import BUCKET_SPAN, UsageFlush
 from usage.raw import to_database
 from usage.sums import BucketKey, Sums, add, bucket_start
 from usage.threads import drop_broken_connection
@@ -40,16 +40,40 @@ class Threads(Protocol):
     async def run[T](self, do: Callable[[], T]) -> T: ...
 
 
+# Whose requests are counted together: start of the bucket, version, group, gateway. A tuple alone: every request makes
+# one, and to make a named one takes five times as long.
+type Whose = tuple[int, int, int | None, UUID]
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many requests there were. public_id: the id of their key, as text."""
+
+    public_id: bytes
+    last_used_at: datetime
+    requests: int = 0
+
+
 @dataclass(slots=True)
 class Batch:
     """What is written at once, or not at all."""
 
     id: UUID = field(default_factory=uuid.uuid4)
+    served: dict[Whose, Tally] = field(default_factory=dict)
     sums: Sums = field(default_factory=Sums)
     events: list[NewEvent] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.sums)
+        return bool(self.served or self.sums)
+
+    def sum_up(self) -> Sums:
+        """Return all of it as sums; nothing is left in `served`."""
+        while self.served:
+            (start, version_id, group_id, gateway_id), tally = self.served.popitem()
+            bucket = BucketKey(start, version_id, group_id, gateway_id)
+            key_id = UUID(tally.public_id.decode())
+            self.sums.request(bucket, key_id=key_id, at=tally.last_used_at, count=tally.requests)
+        return self.sums
 
 
 class Counter:
@@ -64,16 +88,27 @@ class Counter:
         self._denied_events = Allowance(event_rate)
         self._most_events = 2 * event_rate * EVENTS_KEPT_SECONDS
         self._counted = Batch()
+        # The bucket that is being counted into.
+        self._start = 0
+        self._from = self._until = datetime.min.replace(tzinfo=UTC)
         self._unwritten: Batch | None = None
         self._failing = False
         self._flushing = asyncio.Lock()
         self._stop = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
-    def served(self, *, at: datetime, gateway_id: UUID, key_id: UUID, version_id: int, group_id: int | None) -> None:
-        """Count one request of this version, let through at `at`."""
-        bucket = BucketKey(bucket_start(at), version_id, group_id, gateway_id)
-        self._counted.sums.request(bucket, key_id=key_id, at=at)
+    def served(
+        self, *, at: datetime, gateway_id: UUID, public_id: bytes, version_id: int, group_id: int | None
+    ) -> None:
+        """Count one request of this version, let through at `at`. public_id: the id of its key, as text."""
+        if not self._from <= at < self._until:
+            self._enter_bucket(at)
+        whose = (self._start, version_id, group_id, gateway_id)
+        tally = self._counted.served.get(whose)
+        if tally is None:
+            tally = self._counted.served[whose] = Tally(public_id, at)
+        tally.requests += 1
+        tally.last_used_at = at
 
     def denied(self, *, at: datetime, gateway_id: UUID, version_id: int | None, group_id: int | None) -> None:
         """Count one denial; version_id: None = of a value that is no key's."""
@@ -118,6 +153,11 @@ class Counter:
             self._unwritten, self._counted = self._counted, Batch()
             return not self._unwritten or await self._written(self._unwritten)
 
+    def _enter_bucket(self, at: datetime) -> None:
+        self._start = bucket_start(at)
+        self._from = datetime.fromtimestamp(self._start, UTC)
+        self._until = self._from + BUCKET_SPAN
+
     async def _flush_forever(self) -> None:
         while not self._stop.is_set():
             with contextlib.suppress(TimeoutError):
@@ -134,7 +174,7 @@ class Counter:
                 logger.exception("Events of usage were refused and are dropped; the counts are tried again.")
                 batch.events = []
                 return False
-            logger.exception("Counts of usage were refused and are lost: %s buckets.", len(batch.sums.buckets))
+            logger.exception("Counts of usage were refused and are lost: %s buckets.", len(batch.sum_up().buckets))
         except Exception:
             if not self._failing:
                 logger.exception("Counts of usage cannot be written; they are kept and tried again.")
@@ -152,17 +192,15 @@ class Allowance:
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
-        self._second = 0
-        self._left = rate
+        self._until = 0.0
+        self._left = 0
 
     def take(self) -> bool:
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._left = second, self._rate
-        if self._left <= 0:
-            return False
+        now = time.monotonic()
+        if now >= self._until:
+            self._until, self._left = now + 1, self._rate
         self._left -= 1
-        return True
+        return self._left >= 0
 
 
 def write(batch: Batch) -> None:
@@ -174,7 +212,7 @@ def write(batch: Batch) -> None:
         with transaction.atomic():
             if _is_first_time(batch.id):
                 insert_new(batch.events)
-                add(batch.sums)
+                add(batch.sum_up())
     except DatabaseError:
         drop_broken_connection()
         raise

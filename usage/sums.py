@@ -87,21 +87,25 @@ class Sums:
         latency_ms: int | None = None,
         input_tokens: int = 0,
         output_tokens: int = 0,
+        count: int = 1,
     ) -> None:
-        """Count a request that was served at `at`; the bucket names its version. status: None = not reported."""
+        """Count a request that was served at `at`; the bucket names its version. status: None = not reported.
+
+        count: how many there were of the kind; the tokens are those of all together.
+        """
         figures = self._figures(bucket)
-        figures[_REQUESTS] += 1
+        figures[_REQUESTS] += count
         figures[_INPUT_TOKENS] += input_tokens
         figures[_OUTPUT_TOKENS] += output_tokens
         if latency_ms is not None:
-            figures[_LATENCIES + bisect_left(LATENCY_BOUNDS, latency_ms)] += 1
+            figures[_LATENCIES + bisect_left(LATENCY_BOUNDS, latency_ms)] += count
         use = self.use(bucket.version_id, key_id)
-        use.requests += 1
+        use.requests += count
         use.used(at)
         if status is not None:
-            figures[_STATUSES + status // 100 - 1] += 1
-            use.reported += 1
-            use.errors += status >= FIRST_ERROR
+            figures[_STATUSES + status // 100 - 1] += count
+            use.reported += count
+            use.errors += count * (status >= FIRST_ERROR)
 
     def denial(self, bucket: BucketKey) -> None:
         """Count a request that was denied; never as a request, and the key was not used."""

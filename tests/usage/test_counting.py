@@ -224,13 +224,14 @@ def in_thread[T](do: Callable[[], T]) -> T:
 @pytest.mark.parametrize("failure", [OperationalError("away"), CommitLost("server closed the connection")], ids=repr)
 def test_what_could_not_be_written_is_tried_again_and_counts_once(failure: Exception) -> None:
     gateway, issued = make_gateway().gateway.id, make_key()
+    public_id = str(issued.key.id).encode()
 
     async def count() -> None:
         counter = Counter(Direct(failure), event_rate=10)
 
         def serve() -> None:
             counter.served(
-                at=NOON, gateway_id=gateway, key_id=issued.key.id, version_id=issued.version.id, group_id=None
+                at=NOON, gateway_id=gateway, public_id=public_id, version_id=issued.version.id, group_id=None
             )
 
         serve()
@@ -247,10 +248,11 @@ def test_what_could_not_be_written_is_tried_again_and_counts_once(failure: Excep
 @pytest.mark.django_db(transaction=True)
 def test_what_the_database_refuses_does_not_hold_up_what_comes_after_it() -> None:
     gateway, issued = make_gateway().gateway.id, make_key()
+    public_id = str(issued.key.id).encode()
 
     async def count() -> None:
         counter = Counter(Direct(), event_rate=10)
-        counter.served(at=NOON, gateway_id=gateway, key_id=issued.key.id, version_id=issued.version.id, group_id=None)
+        counter.served(at=NOON, gateway_id=gateway, public_id=public_id, version_id=issued.version.id, group_id=None)
         bad = NewEvent(gateway, "x", NOON, NOON, Outcome.SERVED, key_id=uuid4())
         counter.keep(bad)
         assert not await counter.flush()
