@@ -6,12 +6,12 @@ errors before any look-up; it is no security.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 import string
-import zlib
 from enum import StrEnum
+from hashlib import sha256
+from zlib import crc32
 
 ALPHABET = string.digits + string.ascii_lowercase
 RANDOM_CHARACTERS = 26
@@ -35,7 +35,7 @@ class TokenKind(StrEnum):
 def generate(kind: TokenKind) -> str:
     """Return a new secret value of this kind; nothing of it is kept."""
     body = kind.value + "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_CHARACTERS))
-    return body + _base36(_checksum(body.encode()))
+    return body + _checksum(body)
 
 
 def is_well_formed(value: str, kind: TokenKind) -> bool:
@@ -46,14 +46,14 @@ def is_well_formed(value: str, kind: TokenKind) -> bool:
 
 def digest(value: str) -> bytes:
     """Return what is stored of a secret: its SHA-256, 32 bytes. With 134 random bits there is nothing to guess."""
-    return hashlib.sha256(value.encode()).digest()
+    return sha256(value.encode()).digest()
 
 
 def digest_of(value: bytes, kind: TokenKind) -> bytes | None:
     """Return the digest of a value as it was sent; None where it has not the shape and checksum of this kind."""
-    if kind.has_shape(value) is None or int(value[-CHECK_CHARACTERS:], 36) != _checksum(value[:-CHECK_CHARACTERS]):
+    if kind.has_shape(value) is None or int(value[-6:], 36) != crc32(value[:-6]) % _CHECKSUMS:
         return None
-    return hashlib.sha256(value).digest()
+    return sha256(value).digest()
 
 
 def hint(value: str) -> str:
@@ -61,11 +61,8 @@ def hint(value: str) -> str:
     return value[:HINT_LENGTH] + "…"
 
 
-def _checksum(body: bytes) -> int:
-    return zlib.crc32(body) % _CHECKSUMS
-
-
-def _base36(number: int) -> str:
+def _checksum(body: str) -> str:
+    number = crc32(body.encode()) % _CHECKSUMS
     digits = ""
     for _ in range(CHECK_CHARACTERS):
         number, digit = divmod(number, len(ALPHABET))

@@ -27,15 +27,17 @@ def read_question(headers: Headers) -> Question:
     told = dict(headers)
     if len(told) < len(headers):
         _tell_all(told, headers)
-    forwarded = told.get(FORWARDED_FOR)
-    return Question(
-        token_digest(told.get(TOKEN_HEADER), TokenKind.GATEWAY_TOKEN),
-        _presented_key(told.get(AUTHORIZATION)),
-        _text(told.get(GROUP)) or None,
-        _text(told.get(CLIENT_IP)),
-        # Every hop adds at the end, in a header of its own or in the last one: the last word is our gateway's.
-        _text(forwarded.rpartition(b",")[2]) if forwarded is not None else None,
+    question = Question(
+        token_digest(told.get(TOKEN_HEADER), TokenKind.GATEWAY_TOKEN), _presented_key(told.get(AUTHORIZATION))
     )
+    if GROUP in told:
+        question.group = _text(told[GROUP]) or None
+    if CLIENT_IP in told:
+        question.client_ip = _text(told[CLIENT_IP])
+    if FORWARDED_FOR in told:
+        # Every hop adds at the end, in a header of its own or in the last one: the last word is our gateway's.
+        question.forwarded_for = _text(told[FORWARDED_FOR].rpartition(b",")[2])
+    return question
 
 
 def token_digest(value: bytes | None, kind: TokenKind) -> bytes | None:
@@ -72,6 +74,6 @@ def _tell_all(told: dict[bytes, bytes], headers: Headers) -> None:
             told[name] = before + b",".join(values)
 
 
-def _text(value: bytes | None) -> str | None:
+def _text(value: bytes) -> str:
     # Every byte is a character of Latin-1; what matters here is ASCII, and the rest equals nothing of it.
-    return value.decode("latin-1").strip(" \t") if value is not None else None
+    return value.decode("latin-1").strip(" \t")
