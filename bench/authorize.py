@@ -29,6 +29,7 @@ from tests.processes import eventually
 from tests.servers import postgresql, redis
 
 COUNTED: Final = "SELECT coalesce(sum(requests), 0)::int FROM usage_usagebucket"
+PENDING: Final = "SELECT count(*) FROM usage_pendingtallies"
 ONE_BY_ONE: Final = 1_000
 RATIOS: Final = {
     "nginx_return_200": "ratio_nginx",
@@ -79,8 +80,8 @@ def count_one_by_one(us: Contestant, database: str) -> int:
             answer = connection.getresponse()
             answer.read()
             allowed += answer.status == 200
-    if not allowed or not eventually(lambda: counted_requests(database) == allowed):
-        sys.exit(f"Of {ONE_BY_ONE} requests {allowed} were allowed, but {counted_requests(database)} were counted.")
+    if not allowed or not eventually(lambda: first_of(database, COUNTED) == allowed):
+        sys.exit(f"Of {ONE_BY_ONE} requests {allowed} were allowed, but {first_of(database, COUNTED)} were counted.")
     say(f"Asked {ONE_BY_ONE:,} times one by one: {allowed:,} were allowed, and exactly so many are counted.")
     return allowed
 
@@ -103,17 +104,19 @@ def check_counts(database: str, slices: Sequence[Slice], *, before: int) -> None
 
     When wrk's time is up it hangs up, on each connection before at most one answer that was given and counted.
     """
+    if not eventually(lambda: not first_of(database, PENDING), 60):
+        sys.exit("The worker did not add up what was counted.")
     allowed = sum(found.answers - found.refused for found in slices)
-    counted = counted_requests(database) - before
+    counted = first_of(database, COUNTED) - before
     if not allowed <= counted <= allowed + CONNECTIONS * len(slices):
         sys.exit(f"wrk saw {allowed:,} requests allowed, but {counted:,} were counted.")
     say(f"wrk saw {allowed:,} requests allowed; {counted:,} are counted, with those that it did not wait for.")
 
 
-def counted_requests(database: str) -> int:
-    """Return how many requests of all keys are in the database."""
+def first_of(database: str, question: str) -> int:
+    """Return the number that answers the question."""
     with psycopg.connect(database) as connection:
-        row = connection.execute(COUNTED).fetchone()
+        row = connection.execute(question).fetchone()
     return int(row[0]) if row else 0
 
 

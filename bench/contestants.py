@@ -19,7 +19,7 @@ from access import tokens
 from access.tokens import TokenKind
 from bench.load import Slice, ask, program, serving
 from keeptrusts.web import APPLICATION, web_command
-from tests.processes import ROOT, Watched, clean_environment
+from tests.processes import ROOT, Watched, clean_environment, running
 from tests.servers import free_port
 
 PATH: Final = "/gateway/v1/authorize"
@@ -65,7 +65,13 @@ def ours(folder: Path, database: str, redis_url: str, keys: int) -> Iterator[Con
     authorizations = _with_bad(good, lambda: f"Bearer {tokens.generate(TokenKind.GATEWAY_KEY)}", folder / "ours")
     port = free_port()
     url = f"http://127.0.0.1:{port}{PATH}"
-    with serving(web_command("127.0.0.1", port, application=APPLICATION), environment, url) as server:
+    celery = [sys.executable, "-m", "celery", "--quiet", "--app", "keeptrusts", "worker", "--pool", "threads"]
+    celery += ["--concurrency", "2", "--loglevel", "WARNING", "--beat", "--schedule", str(folder / "beat")]
+    with (
+        serving(web_command("127.0.0.1", port, application=APPLICATION), environment, url) as server,
+        # What the web process has counted of a flood is added up by the worker, beside it.
+        running(celery, environment),
+    ):
         yield Contestant("ours", server, url, authorizations, token)
 
 

@@ -40,6 +40,7 @@ BEAT_SCHEDULE: dict[str, Entry] = {
     "expire keys": every(15, "keys.tasks.expire_keys"),
     "close grace periods": every(15, "keys.tasks.close_grace_periods"),
     "revoke idle keys": every(30, "keys.tasks.revoke_idle_keys"),
+    "add up tallies of usage": every(5, "usage.tasks.add_up_tallies"),
     "roll up usage": every(30, "usage.tasks.roll_up"),
     "forget invalidations": every(HOUR, "gateways.tasks.forget_invalidations"),
     "tend usage events": every(10 * MINUTE, "usage.tasks.tend_events"),

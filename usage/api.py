@@ -29,6 +29,7 @@ from keys.models import GatewayKey
 from keys.serializers import MetricsJSON, metrics_json
 from usage.figures import Figures, figures, of_key, series
 from usage.models import Outcome, UsageEvent
+from usage.tallies import add_up
 
 CHUNK: Final = 2_000
 # Each window with the step of its series.
@@ -167,6 +168,7 @@ class KeyMetricsView(GenericAPIView[GatewayKey]):
     )
     def get(self, request: Request, pk: str) -> Response:
         """Show a key's totals, and its figures and their series in the last 24 hours, 7 days or 30 days."""
+        add_up()
         key = self.get_object()
         name = _window(request)
         window, step = WINDOWS[name]

@@ -25,6 +25,7 @@ from usage.events import NewEvent, insert_new
 from usage.models import BUCKET_SPAN, UsageFlush
 from usage.raw import to_database
 from usage.sums import BucketKey, Sums, add, bucket_start
+from usage.tallies import Tally, Whose, put_off
 from usage.threads import drop_broken_connection
 
 logger = logging.getLogger(__name__)
@@ -32,26 +33,14 @@ logger = logging.getLogger(__name__)
 # Seconds between two flushes, and how long a stop waits for the last one.
 FLUSH_EVERY: Final = 0.15
 DRAIN_WITHIN: Final = 10.0
+# Versions whose requests are added up by the flush itself; of more, the job does it (usage/tallies.py).
+MOST_AT_ONCE: Final = 100
 # Seconds' worth of events that are kept while the database is away; sums are kept without end.
 EVENTS_KEPT_SECONDS: Final = 10
 
 
 class Threads(Protocol):
     async def run[T](self, do: Callable[[], T]) -> T: ...
-
-
-# Whose requests are counted together: start of the bucket, version, group, gateway. A tuple alone: every request makes
-# one, and to make a named one takes five times as long.
-type Whose = tuple[int, int, int | None, UUID]
-
-
-@dataclass(slots=True)
-class Tally:
-    """How many requests there were. public_id: the id of their key, as text."""
-
-    public_id: bytes
-    last_used_at: datetime
-    requests: int = 0
 
 
 @dataclass(slots=True)
@@ -65,6 +54,11 @@ class Batch:
 
     def __bool__(self) -> bool:
         return bool(self.served or self.sums)
+
+    @property
+    def is_flood(self) -> bool:
+        """Whether it takes too long to add all of it up at once."""
+        return len(self.served) > MOST_AT_ONCE
 
     def sum_up(self) -> Sums:
         """Return all of it as sums; nothing is left in `served`."""
@@ -212,7 +206,9 @@ def write(batch: Batch) -> None:
         with transaction.atomic():
             if _is_first_time(batch.id):
                 insert_new(batch.events)
-                add(batch.sum_up())
+                if batch.is_flood:
+                    put_off(batch.served)
+                add(batch.sums if batch.is_flood else batch.sum_up())
     except DatabaseError:
         drop_broken_connection()
         raise

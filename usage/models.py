@@ -216,3 +216,17 @@ class UsageFlush(models.Model):
 
     def __str__(self) -> str:
         return str(self.id)
+
+
+class PendingTallies(models.Model):
+    """Requests that one flush has counted at one gateway in one bucket, and that are still to be added to the sums.
+
+    tallies: as usage/tallies.py packs them.
+    """
+
+    start = models.DateTimeField()
+    gateway = models.ForeignKey("gateways.Gateway", on_delete=models.PROTECT, related_name="+", db_index=False)
+    tallies = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"tallies of {self.start:%Y-%m-%d %H:%M}"

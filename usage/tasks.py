@@ -6,7 +6,7 @@ from typing import Final
 from celery import shared_task
 
 from audit import clock
-from usage import compaction, partitions, recounting, retention, rollup
+from usage import compaction, partitions, recounting, retention, rollup, tallies
 
 # Seconds. How long a recount that found somebody else at the tables waits, and how long its message holds.
 LATER: Final = 60
@@ -38,3 +38,8 @@ def recount(day: str = "") -> None:
         recount.apply_async((today.isoformat(),), countdown=LATER, expires=NIGHT)
     elif today < clock.now().date():
         recount.apply_async(((today + timedelta(days=1)).isoformat(),), expires=NIGHT)
+
+
+@shared_task
+def add_up_tallies() -> None:
+    tallies.add_up()

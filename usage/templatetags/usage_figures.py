@@ -18,6 +18,7 @@ from audit import clock
 from keys.models import GatewayKey, KeyVersion
 from keys.status import VersionState
 from usage.figures import Point, figures, of_key, requests_by_version, series
+from usage.tallies import add_up
 
 register = template.Library()
 
@@ -28,6 +29,7 @@ STATE_LABELS = {VersionState.CURRENT: "success", VersionState.GRACE: "info", Ver
 @register.inclusion_tag("usage/key_usage.html")
 def key_usage(key: GatewayKey) -> dict[str, Any]:
     """Draw a key's figures and the chart of its last 24 hours."""
+    add_up()
     now = clock.now()
     points = series(of_key(key.pk), at=now)
     return {
