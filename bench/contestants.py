@@ -53,12 +53,15 @@ class Contestant:
 
 @contextmanager
 def ours(folder: Path, database: str, redis_url: str, keys: int) -> Iterator[Contestant]:
-    """Serve console, API and gateways, as `manage.py up` does, with a gateway and so many keys."""
+    """Serve console, API and gateways, as `manage.py up` does, with a gateway and so many keys.
+
+    Without Redis nothing is held in memory either: every request asks the database.
+    """
     environment = clean_environment(
         DATABASE_URL=database,
         KEEPTRUSTS_SECRET_KEY=secrets.token_hex(32),
         KEEPTRUSTS_DATA_DIR=str(folder / "data"),
-        **({"REDIS_URL": redis_url} if redis_url else {}),
+        **({"REDIS_URL": redis_url} if redis_url else {"KEEPTRUSTS_LEASE_SECONDS": "0"}),
     )
     token, *values = _printed("bench.population", keys, environment)
     good = [f"Bearer {value}" for value in values]

@@ -30,7 +30,8 @@ class Memory:
         self.generation = 0
         self._gateways: dict[bytes, KnownGateway] = {}
         self._versions: dict[bytes, KnownVersion] = {}
-        self._digests: dict[UUID, bytes | tuple[bytes, ...]] = {}
+        # By the text of the key's id, which the key holds already.
+        self._digests: dict[bytes, bytes | tuple[bytes, ...]] = {}
         self._groups: dict[int, KnownGroup] = {}
         self._unknown: dict[bytes, None] = {}
 
@@ -72,7 +73,7 @@ class Memory:
         self._unknown.clear()
         match fact.kind:
             case Kind.KEY:
-                self._drop_key(UUID(fact.id))
+                self._drop_key(fact.id.encode())
             case Kind.GROUP:
                 if (group := self._groups.get(int(fact.id))) is not None:
                     group.is_current = False
@@ -95,10 +96,10 @@ class Memory:
             version = replace(version, key=replace(key, group=group))
         if digest not in self._versions:
             while len(self._versions) >= self._most_versions:
-                self._drop_key(next(iter(self._versions.values())).key.id)
-            digests = self._digests.get(key.id)
+                self._drop_key(next(iter(self._versions.values())).key.public_id)
+            digests = self._digests.get(key.public_id)
             # Nearly every key has one version: a tuple for each would cost as much as its digest.
-            self._digests[key.id] = digest if digests is None else (*_many(digests), digest)
+            self._digests[key.public_id] = digest if digests is None else (*_many(digests), digest)
         self._versions[digest] = version
 
     def _hold_unknown(self, digest: bytes) -> None:
@@ -106,8 +107,8 @@ class Memory:
             del self._unknown[next(iter(self._unknown))]
         self._unknown[digest] = None
 
-    def _drop_key(self, key_id: UUID) -> None:
-        digests = self._digests.pop(key_id, None)
+    def _drop_key(self, public_id: bytes) -> None:
+        digests = self._digests.pop(public_id, None)
         for digest in () if digests is None else _many(digests):
             del self._versions[digest]
 

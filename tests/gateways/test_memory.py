@@ -28,7 +28,8 @@ GATEWAY = KnownGateway(
 
 
 def make_version(number: int = 1, *, key_id: UUID | None = None, group: KnownGroup | None = None) -> KnownVersion:
-    key = KnownKey(id=key_id or uuid4(), group=group, networks=(), expires_at=None, disabled_at=None, revoked_at=None)
+    public_id = str(key_id or uuid4()).encode()
+    key = KnownKey(public_id, group=group, networks=(), expires_at=None, disabled_at=None, revoked_at=None)
     return KnownVersion(id=number, number=number, created_at=datetime.now(UTC), valid_until=None, key=key)
 
 
