@@ -22,7 +22,7 @@ ANY_GROUP: Final = b"*"
 _EMPTY: Final = (b"content-length", b"0")
 _JSON: Final = (b"content-type", b"application/json")
 _ANY_GROUP: Final = (b"x-keeptrusts-consumer-group", ANY_GROUP)
-_NO_BODY: Final = {"type": "http.response.body", "body": b""}
+NO_BODY: Final = {"type": "http.response.body", "body": b""}
 
 _REALM: Final = 'Bearer realm="keeptrusts"'
 # RFC 6750 §3.1: without a key a bare challenge; else the error and what to tell a developer.
@@ -76,10 +76,13 @@ def new_decision_id() -> bytes:
         return new
 
 
-def allowed_headers(version: KnownVersion, decision_id: bytes) -> list[Header]:
-    """Return what an allowed answer carries: always all, never empty."""
+def allowed(version: KnownVersion, decision_id: bytes) -> Mapping[str, Any]:
+    """Return the start of exactly 200, the one thing that all gateways take for a yes; NO_BODY is the rest of it.
+
+    Its headers are always all there, and never empty.
+    """
     key = version.key
-    return [
+    headers = [
         (b"x-keeptrusts-key-id", key.public_id),
         _number_header(version.number),
         _group_header(key.group.slug) if key.group is not None else _ANY_GROUP,
@@ -87,12 +90,7 @@ def allowed_headers(version: KnownVersion, decision_id: bytes) -> list[Header]:
         NO_STORE,
         _EMPTY,
     ]
-
-
-async def send_allowed(send: Send, version: KnownVersion, decision_id: bytes) -> None:
-    """Answer exactly 200 with an empty body, the one thing that all gateways take for a yes."""
-    await send({"type": "http.response.start", "status": 200, "headers": allowed_headers(version, decision_id)})
-    await send(_NO_BODY)
+    return {"type": "http.response.start", "status": 200, "headers": headers}
 
 
 async def send_refusal(send: Send, reason: Reason, decision_id: bytes) -> None:
@@ -100,7 +98,7 @@ async def send_refusal(send: Send, reason: Reason, decision_id: bytes) -> None:
     status, headers = _REFUSALS[reason]
     headers = [*headers, (b"x-keeptrusts-decision-id", decision_id)]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send(_NO_BODY)
+    await send(NO_BODY)
 
 
 async def send_json(send: Send, status: int, content: object, decision_id: bytes, *more: Header) -> None:

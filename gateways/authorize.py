@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from audit.redaction import redact
-from gateways.answers import Scope, Send, new_decision_id, send_allowed, send_refusal
+from gateways.answers import NO_BODY, Scope, Send, allowed, new_decision_id, send_refusal
 from gateways.decision import Decision, Question, Reason
 from gateways.engine import Engine
 from gateways.question import read_question
@@ -34,7 +34,8 @@ async def authorize(engine: Engine, scope: Scope, send: Send) -> None:
         engine.complain("authorize", error)
         return await send_refusal(send, Reason.UNDECIDED, decision_id)
     if decision.reason is None and decision.version is not None:
-        return await send_allowed(send, decision.version, decision_id)
+        await send(allowed(decision.version, decision_id))
+        return await send(NO_BODY)
     return await send_refusal(send, decision.reason or Reason.UNDECIDED, decision_id)
 
 
