@@ -15,10 +15,9 @@ IN_PARENT_AND_CHILD = """
 import os
 from gateways.answers import new_decision_id
 new_decision_id()
-child = os.fork()
-print(*(new_decision_id().decode() for _ in range(300)), flush=True)
-if child:
+if child := os.fork():
     os.waitpid(child, 0)
+print(*(new_decision_id().decode() for _ in range(300)), flush=True)
 """
 
 
