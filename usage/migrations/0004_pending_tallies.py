@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("gateways", "0001_initial"),
-        ("usage", "0001_initial"),
+        ("usage", "0003_partitions"),
     ]
 
     operations = [
