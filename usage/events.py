@@ -6,7 +6,8 @@ import secrets
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
-from typing import Final, NamedTuple, cast
+from operator import attrgetter
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from django.db import connection
@@ -42,7 +43,7 @@ class NewEvent(NamedTuple):
 
     @property
     def identity(self) -> Identity:
-        return self.gateway_id, self.event_id, self.occurred_at
+        return self[:3]
 
 
 type Identity = tuple[UUID, str, datetime]
@@ -60,16 +61,16 @@ def insert_new(events: Iterable[NewEvent]) -> list[NewEvent]:
 
     The events have distinct identities. All writers insert in the order of these, so that no two wait for each other.
     """
-    in_order = sorted(events, key=_order)
+    in_order = sorted(events, key=attrgetter("identity"))
+    if not in_order:
+        return []
     if connection.vendor == "postgresql":
-        new = _copied(in_order) if in_order else set()
-    else:
-        new = set(map(_identity, insert(UsageEvent, NewEvent._fields, in_order, _ONCE)))
-    return in_order if len(new) == len(in_order) else [event for event in in_order if event.identity in new]
+        return _copied(in_order)
+    return _among(in_order, insert(UsageEvent, NewEvent._fields, in_order, _ONCE))
 
 
-def _copied(in_order: list[NewEvent]) -> set[Identity]:
-    """Return the identities of those that were not there yet, written by way of COPY into a table of this connection.
+def _copied(in_order: list[NewEvent]) -> list[NewEvent]:
+    """Write those that are not there yet by way of COPY into a table of this connection, and return them.
 
     As parameters, in whatever form, the same rows take twice as long (docs/performance.md). The table is empty at the
     start of every transaction; what an earlier call in the same one has left there is a duplicate.
@@ -86,13 +87,10 @@ def _copied(in_order: list[NewEvent]) -> set[Identity]:
             for event in in_order:
                 copy.write_row(event)
         cursor.execute(f"INSERT INTO {table} ({_COLUMNS}) SELECT {_COLUMNS} FROM {_INCOMING} {_ONCE}")  # noqa: S608
-        return set(map(_identity, cursor.fetchall()))
+        # As nearly always; then nobody needs to read which they are.
+        return in_order if cursor.rowcount == len(in_order) else _among(in_order, cursor.fetchall())
 
 
-def _identity(row: tuple[UUID | str, str, datetime | str]) -> Identity:
-    gateway_id, event_id, occurred_at = row
-    return identity(gateway_id), event_id, cast(datetime, instant(occurred_at))
-
-
-def _order(event: NewEvent) -> Identity:
-    return event.identity
+def _among(in_order: list[NewEvent], new: Iterable[tuple[UUID | str, str, datetime | str]]) -> list[NewEvent]:
+    identities = {(identity(gateway_id), event_id, instant(at)) for gateway_id, event_id, at in new}
+    return [event for event in in_order if event.identity in identities]
