@@ -163,7 +163,7 @@ def _quick_run(homes: Sequence[str], arguments: Sequence[str], *, slow: bool) ->
     """Run pytest with the developer's arguments; its own summary is the last word."""
     worst = 0
     for home in homes:
-        with home_environment(home, redis_servers=1) as environment:
+        with home_environment(home, redis_servers=WORKERS) as environment:
             worst = max(worst, run_pytest([*(["--slow"] if slow else []), *arguments], environment))
     return worst
 
