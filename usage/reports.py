@@ -29,6 +29,7 @@ MOST_NUMBER: Final = 2_147_483_647
 MOST_TOKENS: Final = 1_000_000_000
 MOST_COST: Final = 1_000_000_000
 COST_STEP: Final = Decimal("0.000000001")
+MOST_METHOD: Final = 16
 MOST_PATH: Final = 500
 # Of texts that were parsed before: ids of keys, and addresses of clients.
 REMEMBERED: Final = 8_192
@@ -160,9 +161,15 @@ def _reference(most: int) -> Callable[[str, object], str]:
     return check
 
 
-def _path(name: str, value: object) -> str:
-    # Clients choose their paths: a long one is cut, because it must not cost the count.
-    return redact(_string(name, value))[:MOST_PATH]
+def _of_the_request_line(most: int) -> Callable[[str, object], str]:
+    """A text that the client has chosen: made to fit, because whatever it is, it must not cost the count."""
+
+    def check(name: str, value: object) -> str:
+        if not isinstance(value, str):
+            raise BadEvent("invalid_type", f"{name} is a text.")
+        return redact(value.replace("\x00", ""))[:most]
+
+    return check
 
 
 def _string(name: str, value: object) -> str:
@@ -258,8 +265,8 @@ _CHECKS: Final[dict[str, Callable[[str, object], Any]]] = {
     "decision_id": _reference(64),
     "status": _whole(100, 599),
     "latency_ms": _milliseconds,
-    "method": _text(16),
-    "path": _path,
+    "method": _of_the_request_line(MOST_METHOD),
+    "path": _of_the_request_line(MOST_PATH),
     "client_ip": _address,
     "provider": _text(100),
     "model": _text(100),

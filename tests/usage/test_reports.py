@@ -95,9 +95,7 @@ def test_what_is_required(name: str) -> None:
         ("latency_ms", 1e308, "out_of_range"),
         ("latency_ms", "3", "invalid_type"),
         ("latency_ms", False, "invalid_type"),
-        ("method", "x" * 17, "too_long"),
         ("method", ["GET"], "invalid_type"),
-        ("path", "/\x00", "nul_character"),
         ("path", {}, "invalid_type"),
         ("client_ip", "192.0.2.1:80", "invalid_address"),
         ("client_ip", "fe80::1%eth0", "invalid_address"),
@@ -192,8 +190,11 @@ def test_secrets_in_texts_are_cut_down_to_their_hints() -> None:
     assert (report.path, report.model) == (f"/v1?api_key={SECRET[:10]}…", f"{SECRET[:10]}…")
 
 
-def test_a_long_path_is_cut_because_it_must_not_cost_the_count() -> None:
+def test_whatever_a_client_asks_with_is_made_to_fit_because_it_must_not_cost_the_count() -> None:
     assert read(path="/" + "x" * 10_000).path == "/" + "x" * 499
+    assert read(method="PROPFIND" * 10).method == "PROPFIND" * 2
+    report = read(method="G\x00ET", path="/\x00")
+    assert (report.method, report.path) == ("GET", "/")
 
 
 VALUES: st.SearchStrategy[Any] = st.recursive(
