@@ -51,7 +51,7 @@ class Shipper:
         self._facts_of = FORMATS[options.format]
         self._stop = stop
         self._counts: Counter[str] = Counter()
-        self._accounted_at = time.monotonic()
+        self._accounted_at = time.monotonic() - ACCOUNT_EVERY
         self._console = Console(options.console, gateway_token, stop=stop, counts=self._counts, rejects=options.rejects)
         self._source: LogFile | StandardInput = (
             StandardInput() if options.log == "-" else LogFile(Path(options.log).absolute(), options.state)

@@ -94,7 +94,7 @@ class Console:
 
     def events(self, key: Key) -> list[dict[str, Any]]:
         """Return the events of the key, as the API tells of them."""
-        return list(self.api("GET", f"/usage-events/?key_id={key.id}&page_size=100")["results"])
+        return list(self.api("GET", f"/usage-events/?key={key.id}&page_size=100")["results"])
 
 
 @dataclass(frozen=True)

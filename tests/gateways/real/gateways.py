@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -57,6 +58,13 @@ class Gateway:
             answer = connection.getresponse()
             return Answer(answer.status, {n.lower(): v for n, v in answer.getheaders()}, answer.read())
 
+    def ask_raw(self, request: bytes, value: str) -> int:
+        """Ask with a request line, or what a stranger makes of one, byte by byte; return the status."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+            headers = b"Host: example.com\r\nConnection: close\r\nAuthorization: Bearer " + value.encode()
+            connection.sendall(request + b" HTTP/1.1\r\n" + headers + b"\r\n\r\n")
+            return int(connection.makefile("rb").readline().split()[1])
+
 
 @contextmanager
 def running_gateway(name: str, *, authorize: int, application: int, token: str, folder: Path) -> Iterator[Gateway]:
@@ -84,7 +92,7 @@ def running_gateway(name: str, *, authorize: int, application: int, token: str, 
         "caddy": {
             "127.0.0.1:8000": f"127.0.0.1:{authorize}",
             "127.0.0.1:9000": f"127.0.0.1:{application}",
-            "\n:8080 {": f"\nhttp://127.0.0.1:{port} {{",
+            "\n:8080 {": f"\n:{port} {{\n\tbind 127.0.0.1",
             "/var/log/caddy": str(folder),
         },
     }[name]
@@ -105,7 +113,9 @@ def running_gateway(name: str, *, authorize: int, application: int, token: str, 
 
 def _options(name: str, configuration: Path) -> list[str]:
     if name == "nginx":
-        return ["-c", str(configuration), "-g", "daemon off;"]
+        # As root it gives its workers another user, to whom a test's folder is closed.
+        user = " user root;" if os.geteuid() == 0 else ""
+        return ["-c", str(configuration), "-g", f"daemon off;{user}"]
     if name == "envoy":
         # Several at once on one machine; a log that is written when there is something to write.
         options = ["--disable-hot-restart", "--concurrency", "1", "--file-flush-interval-msec", "50"]
