@@ -76,6 +76,7 @@ class Shipper:
                 stop.wait(LOOK_EVERY, input_at=source.input_at)
         self._account(every=0)
         self._console.close()
+        source.close()
         if lost:
             logger.error("Stopped while the console was away: %d lines of standard input are lost.", len(lines))
         return int(lost)

@@ -42,7 +42,8 @@ class Position:
     """How far the log was read; the state file holds it.
 
     fingerprint: of the first line of the file that is read, empty before there is one; modified: when that file was
-    last written to, in nanoseconds; done: the fingerprints of files that were read to their end, the latest last.
+    last written to, in nanoseconds, or when the first run began; done: the fingerprints of files that were read to
+    their end, the latest last.
     """
 
     fingerprint: str = ""
@@ -61,9 +62,9 @@ class LogFile:
     input_at: int | None = None
     ended = False
 
-    def __init__(self, path: Path, state: Path) -> None:
+    def __init__(self, path: Path, state: Path, *, linger: float = LINGER) -> None:
         """Errors: OSError if the state file cannot be written."""
-        self._path, self._state = path, state
+        self._path, self._state, self._linger = path, state, linger
         self._position = _load(state)
         self._file: IO[bytes] | None = None
         self._saved = ""
@@ -78,8 +79,7 @@ class LogFile:
             lines = self._whole_lines(file)
             if lines or not self._is_over(file):
                 return lines
-            file.close()
-            self._file = None
+            self.close()
 
     def settled(self) -> None:
         """Write down that what was taken need not be read again."""
@@ -88,6 +88,12 @@ class LogFile:
         except OSError as error:
             # Whoever starts from an older place sends again what the console has, which counts once.
             logger.error("The place in the log cannot be written down: %s", error)
+
+    def close(self) -> None:
+        """Let go of the file; `take` opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _save(self) -> None:
         content = json.dumps(asdict(self._position))
@@ -117,9 +123,9 @@ class LogFile:
             # Truncated after it was copied: the copy holds what was not read yet.
             return True
         status = os.fstat(file.fileno())
-        if _is_at(status, self._path) or not _fingerprint_at(self._path):
+        if _is_at(status, self._path) or self._following() is None:
             return False
-        if time.time() - status.st_mtime < LINGER:
+        if time.time() - status.st_mtime < self._linger:
             return False
         if _read(file, self._position.offset, 1):
             logger.warning("A rotated log ended with half a line, which is left out.")
@@ -138,8 +144,9 @@ class LogFile:
                     position.offset,
                 )
                 position.finish()
-        if self._file is None:
-            self._file = self._next()
+        following = self._following() if self._file is None else None
+        if following is not None:
+            self._file = _opened(following)
             if self._file is not None:
                 position.fingerprint = _fingerprint(self._file)
         return self._file
@@ -150,16 +157,15 @@ class LogFile:
                 return _opened(path)
         return None
 
-    def _next(self) -> IO[bytes] | None:
-        """Open the oldest file that was written to later and never read; the first run begins with the live one."""
-        live = _fingerprint_at(self._path)
-        if self._position.done:
-            known = {"", live, *self._position.done}
-            later = [(status.st_mtime_ns, path) for path in self._rotated() if (status := _status(path))]
-            for modified, path in sorted(later):
-                if modified >= self._position.modified and _fingerprint_at(path) not in known:
-                    return _opened(path)
-        return _opened(self._path) if live else None
+    def _following(self) -> Path | None:
+        """Return the oldest file that was written to since and never read: at last the live one."""
+        position, live = self._position, _fingerprint_at(self._path)
+        known = {"", live, position.fingerprint, *position.done}
+        rotated = [(status.st_mtime_ns, path) for path in self._rotated() if (status := _status(path))]
+        for modified, path in sorted(rotated):
+            if modified >= position.modified and _fingerprint_at(path) not in known:
+                return path
+        return self._path if live and live != position.fingerprint else None
 
     def _rotated(self) -> Iterator[Path]:
         """Yield the files that rotations of this log have left, compressed ones last."""
@@ -181,7 +187,8 @@ def _load(state: Path) -> Position:
     try:
         return Position(**json.loads(state.read_text()))
     except FileNotFoundError:
-        return Position()
+        # File systems tell the time a little late.
+        return Position(modified=time.time_ns() - 1_000_000_000)
     except (ValueError, TypeError):
         logger.warning("%s is unreadable: the log is read from its beginning. Nothing counts twice.", state)
         return Position()

@@ -35,6 +35,9 @@ class StandardInput:
     def settled(self) -> None:
         """Do nothing: there is no place to come back to."""
 
+    def close(self) -> None:
+        """Do nothing: it was open before."""
+
     def _fill(self) -> None:
         while len(self._rest) < MOST_BYTES and not self.ended and select.select([self.input_at], [], [], 0)[0]:
             more = os.read(self.input_at, MOST_BYTES)

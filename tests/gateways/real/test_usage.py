@@ -93,8 +93,9 @@ def test_a_thousand_requests_are_a_thousand_although_shipper_and_console_are_kil
     console: Console, application: Application, token: str, tmp_path: Path
 ) -> None:
     key, state = console.key("a thousand"), tmp_path / "position"
-    behind = {"authorize": console.port, "application": application.port, "token": token}
-    with running_gateway("nginx", **behind, folder=tmp_path) as nginx:
+    with running_gateway(
+        "nginx", authorize=console.port, application=application.port, token=token, folder=tmp_path
+    ) as nginx:
         shipper = ("nginx", console.base, token, nginx.log, state)
         ask_many(nginx, key, 240)
         with shipping(*shipper):
