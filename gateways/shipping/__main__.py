@@ -25,8 +25,6 @@ logger = logging.getLogger("keeptrusts.shipping")
 LOOK_EVERY = 0.5
 ACCOUNT_EVERY = 60.0
 REPEAT_EVERY = 60.0
-# Fewer lines than this are all that there was: others may gather before the next batch.
-FEW = 500
 TOKEN = "KEEPTRUSTS_GATEWAY_TOKEN"  # noqa: S105 - its name
 
 
@@ -71,14 +69,16 @@ class Shipper:
                 source.settled()
             self._account(every=ACCOUNT_EVERY)
             if stop.is_overdue:
+                lost = isinstance(source, StandardInput) and source.has_more
                 break
-            if len(lines) < FEW:
+            if not source.has_more:
+                # Meanwhile lines gather for the next batch.
                 stop.wait(LOOK_EVERY, input_at=source.input_at)
         self._account(every=0)
         self._console.close()
         source.close()
         if lost:
-            logger.error("Stopped while the console was away: %d lines of standard input are lost.", len(lines))
+            logger.error("Stopped before all of standard input was sent: the rest of it is lost.")
         return int(lost)
 
     def _events(self, lines: Sequence[Line]) -> list[Event]:

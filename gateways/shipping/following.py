@@ -61,6 +61,8 @@ class LogFile:
 
     input_at: int | None = None
     ended = False
+    # Whether what was last taken was only a part of what is there.
+    has_more = False
 
     def __init__(self, path: Path, state: Path, *, linger: float = LINGER) -> None:
         """Errors: OSError if the state file cannot be written."""
@@ -111,6 +113,7 @@ class LogFile:
         *pieces, rest = chunk.split(b"\n", MOST_LINES)
         if not pieces and len(rest) == MOST_BYTES:  # half a line is waited for, one without end is not
             pieces = [rest[:-1]]
+        self.has_more = len(chunk) == MOST_BYTES or len(pieces) == MOST_LINES
         lines = []
         for piece in pieces:
             lines.append(Line(piece, f"{position.fingerprint}-{position.offset}"))

@@ -11,11 +11,11 @@ from gateways.shipping.following import MOST_BYTES, MOST_LINES, Line
 
 
 class StandardInput:
-    """ended: there is no more; `take` may still have lines."""
+    """ended: there is no more to be read; `take` may still have lines."""
 
     def __init__(self) -> None:
         self.input_at = sys.stdin.fileno()
-        self.ended = False
+        self.ended = self.has_more = False
         self._rest = b""
         self._run, self._offset = secrets.token_hex(16), 0
 
@@ -26,6 +26,7 @@ class StandardInput:
         *pieces, self._rest = self._rest.split(b"\n", MOST_LINES)
         if not pieces and self._rest and (self.ended or len(self._rest) >= MOST_BYTES):
             pieces, self._rest = [self._rest], b""
+        self.has_more = b"\n" in self._rest
         lines = []
         for piece in pieces:
             lines.append(Line(piece, f"{self._run}-{self._offset}"))

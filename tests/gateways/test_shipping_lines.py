@@ -64,6 +64,19 @@ LINES: dict[str, dict[str, Any]] = {
 # Where each gateway writes what a client has chosen.
 CHOSEN = {"nginx": ("request_method", "path"), "envoy": ("method", "path"), "caddy": ("method", "uri")}
 
+WRONG: list[dict[str, Any]] = [
+    {"msec": "yesterday"},
+    {"msec": "NaN"},
+    {"msec": float("inf")},
+    {"msec": "-7"},
+    {"msec": "1e300"},
+    {"request_time": ""},
+    {"key_version": "new"},
+    {"key_version": {}},
+    {"key_id": []},
+    {"status": "-"},
+]
+
 
 def read(format: str, line: object) -> dict[str, Any] | None:
     return read_line(json.dumps(line).encode(), FORMATS[format], place="file-17")
@@ -136,12 +149,9 @@ def test_an_address_that_is_none_is_not_reported(said: str, address: str | None)
         b'{"msec":',
         b"[" * 100_000,
         json.dumps(LINES["envoy"]).encode(),
-        *(json.dumps(LINES["nginx"] | wrong).encode() for wrong in (
-            {"msec": "yesterday"}, {"msec": "NaN"}, {"msec": float("inf")}, {"msec": "-7"}, {"msec": "1e300"},
-            {"request_time": ""}, {"key_version": "new"}, {"key_version": {}}, {"key_id": []}, {"status": "-"},
-        )),
+        *(json.dumps(LINES["nginx"] | wrong).encode() for wrong in WRONG),
     ],
-)  # fmt: skip
+)
 def test_a_line_that_does_not_say_what_it_must_is_broken(line: bytes) -> None:
     with pytest.raises(BrokenLine):
         read_line(line, FORMATS["nginx"], place="file-17")
