@@ -80,7 +80,7 @@ def test_one_bad_event_never_costs_the_others(plane: Plane) -> None:
         event(issued, "d", age=-timedelta(hours=1)),
         event(issued, "e", key_version=2),
         event(issued, "f", key_id=str(uuid.uuid4())),
-        event(issued, "g", path="\x00"),
+        event(issued, "g", model="\x00"),
         "nonsense",
         event(issued, "h", unheard_of=1),
         event(other, "i", status=0),
