@@ -83,10 +83,10 @@ def test_a_query_string_and_the_path_survive_as_they_were(
 def test_the_key_reaches_neither_the_application_nor_a_log(
     name: str, real: Real, keys: dict[str, str], application: Application, console: Console
 ) -> None:
-    gateway, number = real(name), secrets.token_hex(8)
+    gateway, number, other = real(name), secrets.token_hex(8), secrets.token_hex(16)
     for key in ("good", "unknown", "revoked", "checkout"):
         for target in (f"/v1/{number}", f"/search/{number}", f"/answer/500/{number}"):
-            gateway.ask(target, keys[key])
+            gateway.ask(target, keys[key], headers={"X-Api-Key": other})
     gateway.ask(f"/v1/{number}?api_key={keys['good']}", keys["good"])
     for asks in ("nobody", "console, for nothing"):
         real(name, asks).ask(f"/v1/{number}", keys["good"])
@@ -98,6 +98,7 @@ def test_the_key_reaches_neither_the_application_nor_a_log(
     for asks in ("console", "nobody", "console, for nothing"):
         written += "".join(path.read_text(errors="replace") for path in real(name, asks).folder.rglob("*.log"))
     assert number in written
+    assert other not in written
     for key in ("good", "unknown", "revoked", "checkout"):
         assert keys[key][10:] not in written
         assert all(keys[key] not in str(seen.headers) for seen in reached)

@@ -52,6 +52,15 @@ def test_usage_comes_back_with_status_and_latency(
         assert before - timedelta(seconds=1) < datetime.fromisoformat(event["occurred_at"]) < datetime.now(UTC)
 
 
+@pytest.mark.needs("caddy")
+def test_caddy_tells_the_key_in_its_answers_over_whatever_the_application_says(real: Real, console: Console) -> None:
+    key = console.key("told by Caddy")
+    for target in ("/v1", "/answer/500"):
+        # The application claims to know another.
+        assert real("caddy").ask(target, key.value).headers["x-keeptrusts-key-id"] == key.id
+    assert "x-keeptrusts-key-id" not in real("caddy").ask("/v1", "kt_gk_nonsense").headers
+
+
 @each_gateway()
 def test_whatever_a_client_asks_for_its_request_is_counted(
     name: str, real: Real, console: Console, token: str, tmp_path: Path
