@@ -94,7 +94,8 @@ def test_the_key_reaches_neither_the_application_nor_a_log(
     reached = [seen for seen in application.seen if number in seen.target]
     assert len(reached) >= 4
     assert all(not seen.all("Authorization") for seen in reached)
-    written = gateway.process.output + console.output
+    assert console.web
+    written = gateway.process.output + console.web.output
     for asks in ("console", "nobody", "console, for nothing"):
         written += "".join(path.read_text(errors="replace") for path in real(name, asks).folder.rglob("*.log"))
     assert number in written
