@@ -14,7 +14,7 @@ import sys
 from types import ModuleType
 from typing import Final
 
-NAMES: Final[tuple[str, ...]] = ("authorize", "ingest")
+NAMES: Final[tuple[str, ...]] = ("authorize", "ingest", "memory", "revoke")
 
 
 def main() -> int:

@@ -51,19 +51,24 @@ class Contestant:
         return ask(self.url, self.authorizations, token=self.token, seconds=seconds)
 
 
+def our_environment(folder: Path, database: str, redis_url: str) -> dict[str, str]:
+    """Return the environment of our programs; without Redis nothing is held in memory either."""
+    return clean_environment(
+        DATABASE_URL=database,
+        KEEPTRUSTS_SECRET_KEY=secrets.token_hex(32),
+        KEEPTRUSTS_DATA_DIR=str(folder / "data"),
+        **({"REDIS_URL": redis_url} if redis_url else {"KEEPTRUSTS_LEASE_SECONDS": "0"}),
+    )
+
+
 @contextmanager
 def ours(folder: Path, database: str, redis_url: str, keys: int) -> Iterator[Contestant]:
     """Serve console, API and gateways, as `manage.py up` does, with a gateway and so many keys.
 
     Without Redis nothing is held in memory either: every request asks the database.
     """
-    environment = clean_environment(
-        DATABASE_URL=database,
-        KEEPTRUSTS_SECRET_KEY=secrets.token_hex(32),
-        KEEPTRUSTS_DATA_DIR=str(folder / "data"),
-        **({"REDIS_URL": redis_url} if redis_url else {"KEEPTRUSTS_LEASE_SECONDS": "0"}),
-    )
-    token, *values = _printed("bench.population", keys, environment)
+    environment = our_environment(folder, database, redis_url)
+    token, *values = printed("bench.population", keys, environment)
     good = [f"Bearer {value}" for value in values]
     authorizations = _with_bad(good, lambda: f"Bearer {tokens.generate(TokenKind.GATEWAY_KEY)}", folder / "ours")
     port = free_port()
@@ -112,7 +117,7 @@ def drf_api_key(folder: Path, database: str, keys: int) -> Iterator[tuple[Contes
         DATABASE_URL=database.rpartition("/")[0] + "/rival",
         DJANGO_SETTINGS_MODULE="bench.rivals.drf_api_key.settings",
     )
-    good = [f"Api-Key {value}" for value in _printed("bench.rivals.drf_api_key.population", keys, environment)]
+    good = [f"Api-Key {value}" for value in printed("bench.rivals.drf_api_key.population", keys, environment)]
     authorizations = _with_bad(good, _unknown_to_drf, folder / "drf_api_key")
     kept = {**environment, "RIVAL_KEEPS_CONNECTION": "yes"}
     with (
@@ -132,7 +137,7 @@ def _gunicorn(name: str, authorizations: Path, environment: Mapping[str, str]) -
         yield Contestant(name, server, url, authorizations)
 
 
-def _printed(module: str, keys: int, environment: Mapping[str, str]) -> list[str]:
+def printed(module: str, keys: int, environment: Mapping[str, str]) -> list[str]:
     """Return the lines that a module prints which makes keys."""
     command = [sys.executable, "-m", module, str(keys)]
     made = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

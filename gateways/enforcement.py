@@ -33,12 +33,12 @@ class InForceOn:
 
     processes: int | None
     applied: int
-    milliseconds: int
+    milliseconds: float
 
     @property
     def words(self) -> str:
         """A piece of a sentence; "" where no process runs."""
-        span = f"{self.milliseconds} ms" if self.milliseconds < 1_000 else f"{self.milliseconds / 1_000:.1f} s"
+        span = f"{self.milliseconds:.0f} ms" if self.milliseconds < 1_000 else f"{self.milliseconds / 1_000:.1f} s"
         if self.processes is None:
             return f"everywhere after {span}, for the database went away meanwhile"
         if not self.processes:
@@ -107,5 +107,5 @@ def _next_answer(announcement: Announcement | None) -> tuple[UUID | None, Announ
     return None, None
 
 
-def _since(started: float) -> int:
-    return round(1_000 * (clock.elapsed() - started))
+def _since(started: float) -> float:
+    return round(1_000 * (clock.elapsed() - started), 1)

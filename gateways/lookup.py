@@ -50,12 +50,16 @@ def look_up(gateway_token: bytes, key: bytes | None) -> Found:
 
     Survives a restart of the database. Errors: DatabaseError where it cannot be asked.
     """
-    rows = surviving_restart(lambda: _rows(gateway_token, key))
+    return found_in(surviving_restart(lambda: _rows(gateway_token, key)), key_asked=key is not None)
+
+
+def found_in(rows: list[Row], *, key_asked: bool) -> Found:
+    """Return what the rows of one answer say."""
     if not rows:
         return Found(None, None)
     first = rows[0]
     slugs = frozenset(row[_SERVED] for row in rows if row[_SERVED] is not None)
-    version = _version(first) if key is not None and first[_VERSION.start] is not None else None
+    version = _version(first) if key_asked and first[_VERSION.start] is not None else None
     return Found(_gateway(first[_GATEWAY], slugs), version)
 
 

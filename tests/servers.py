@@ -105,6 +105,13 @@ def killable_postgresql(*, durable: bool = False) -> Iterator[KillableServer]:
 @contextmanager
 def redis() -> Iterator[str]:
     """Run a Redis of our own for the block and give its REDIS_URL. It keeps nothing on disk."""
+    with killable_redis() as server:
+        yield server.url
+
+
+@contextmanager
+def killable_redis() -> Iterator[KillableServer]:
+    """The same, for those who want it to die in between."""
     binary = find_program("redis")
     if binary is None:
         raise ServerError(f"Redis is not installed: {PROGRAMS['redis'].how_to_install}")
@@ -122,7 +129,8 @@ def redis() -> Iterator[str]:
                 return False
 
         with _running(command, folder, is_up) as server:
-            yield f"redis://127.0.0.1:{server.port}/0"
+            server.url = f"redis://127.0.0.1:{server.port}/0"
+            yield server
 
 
 def free_port() -> int:
