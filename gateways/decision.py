@@ -140,27 +140,25 @@ def status_of(reason: Reason) -> int:
 
 def decide(question: Question, gateway: KnownGateway | None, version: KnownVersion | None, at: datetime) -> Decision:
     """Return the decision at the instant `at`, by what is known of the question's gateway token and key value."""
-    if gateway is None or _is_over(gateway.token_valid_until, at):
+    if gateway is None or ((end := gateway.token_valid_until) is not None and end <= at):
         return Decision(Reason.GATEWAY_UNKNOWN, at, None, None)
     if isinstance(question.key, Reason):
         return Decision(question.key, at, gateway, None)
     if version is None:
         return Decision(Reason.KEY_UNKNOWN, at, gateway, None)
-    reason = _unusable(version, at) or _out_of_scope(question, gateway, version.key)
-    return Decision(reason, at, gateway, version)
-
-
-def _unusable(version: KnownVersion, at: datetime) -> Reason | None:
+    # A span's end is the first instant that no longer belongs to it.
     key = version.key
     if key.revoked_at is not None:
-        return Reason.KEY_REVOKED
-    if _is_over(key.expires_at, at):
-        return Reason.KEY_EXPIRED
-    if key.disabled_at is not None:
-        return Reason.KEY_DISABLED
-    if _is_over(version.valid_until, at):
-        return Reason.GRACE_OVER
-    return None
+        reason: Reason | None = Reason.KEY_REVOKED
+    elif (end := key.expires_at) is not None and end <= at:
+        reason = Reason.KEY_EXPIRED
+    elif key.disabled_at is not None:
+        reason = Reason.KEY_DISABLED
+    elif (end := version.valid_until) is not None and end <= at:
+        reason = Reason.GRACE_OVER
+    else:
+        reason = _out_of_scope(question, gateway, key)
+    return Decision(reason, at, gateway, version)
 
 
 def _out_of_scope(question: Question, gateway: KnownGateway, key: KnownKey) -> Reason | None:
@@ -176,8 +174,3 @@ def _out_of_scope(question: Question, gateway: KnownGateway, key: KnownKey) -> R
         if not admits(key.networks, address) or not admits(group.networks if group is not None else (), address):
             return Reason.NETWORK_NOT_ALLOWED
     return None
-
-
-def _is_over(end: datetime | None, at: datetime) -> bool:
-    """Say whether a span is over: its end is the first instant that no longer belongs to it."""
-    return end is not None and end <= at
