@@ -30,7 +30,7 @@ from tests.factories import TESTS, make_gateway, make_group, make_key
 from tests.gateways.test_database_away import away
 from tests.plane import Plane, question, running_plane
 from tests.processes import eventually
-from tests.servers import redis
+from tests.servers import killable_redis, redis
 
 pytestmark = pytest.mark.postgresql
 
@@ -272,17 +272,27 @@ def no_lookups(plane: Plane) -> Iterator[None]:
         engine._lookups = lookups
 
 
-def test_memory_serves_while_the_lease_lasts_and_not_a_moment_longer(plane: Plane) -> None:
+@pytest.mark.needs("redis")
+@pytest.mark.parametrize("redis_is_away_too", [False, True], ids=["PostgreSQL", "PostgreSQL and Redis"])
+def test_memory_serves_while_the_lease_lasts_and_not_a_moment_longer(
+    transactional_db: None, settings: Settings, redis_is_away_too: bool
+) -> None:
     token, issued = make_gateway().value, make_key()
-    assert eventually(lambda: holds_lease(plane))
-    warm(plane, token, issued.value)
-    with away():
+    with ExitStack() as stack, killable_redis() as server:
+        settings.REDIS_URL = server.url
+        plane = stack.enter_context(running_plane())
+        assert eventually(lambda: holds_lease(plane))
+        warm(plane, token, issued.value)
+        if redis_is_away_too:
+            server.kill()
+        with away():
+            assert plane.authorize(token, issued.value).status == 200
+            assert plane.authorize(token, make_up_value()).reason == "undecided"
+            assert eventually(lambda: plane.authorize(token, issued.value).reason == "undecided")
+            assert not holds_lease(plane)
+        # Nobody starts anything again.
+        assert eventually(lambda: holds_lease(plane))
         assert plane.authorize(token, issued.value).status == 200
-        assert eventually(lambda: plane.authorize(token, issued.value).reason == "undecided")
-        assert not holds_lease(plane)
-    # Nobody starts anything again.
-    assert eventually(lambda: holds_lease(plane))
-    warm(plane, token, issued.value)
 
 
 def test_what_changed_while_a_process_was_cut_off_is_known_when_it_is_back(
