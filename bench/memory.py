@@ -12,6 +12,7 @@ import os
 import resource
 import secrets
 import tempfile
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, object]:
-    """Hold so many keys and return what each of them takes."""
+    """Hold so many keys; return what each of them takes, and how long the garbage collector was in the way."""
     with tempfile.TemporaryDirectory(prefix="keeptrusts-bench-") as folder:
         # Only the shapes are measured here; there is no database.
         os.environ |= {"KEEPTRUSTS_DATA_DIR": folder, "DJANGO_SETTINGS_MODULE": "keeptrusts.settings"}
@@ -45,10 +46,16 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         token = secrets.token_bytes(32)
         _learn(memory, found_in, Question, token, _row(0, now))
         before = _resident()
+        pauses = _watched_pauses()
         for number in range(1, options.keys):
             _learn(memory, found_in, Question, token, _row(number, now))
+        longest = max(pauses, default=0.0)
         grown = _resident() - before
-    return {"bytes_per_key": round(grown / (options.keys - 1), 1), "keys": len(memory)}
+    return {
+        "bytes_per_key": round(grown / (options.keys - 1), 1),
+        "longest_pause_ms": round(1_000 * longest, 1),
+        "keys": len(memory),
+    }
 
 
 def _learn(memory: Any, found_in: Any, question: Any, token: bytes, row: tuple[object, ...]) -> None:
@@ -66,6 +73,21 @@ def _row(number: int, now: datetime) -> tuple[object, ...]:
     version = (number + 1, 1, at, None)
     key = (uuid4(), at + timedelta(days=90), None, None, "[]")
     return (*_GATEWAY, *version, *key, group, f"group-{group}", "[]", None)
+
+
+def _watched_pauses() -> list[float]:
+    """Return a list that every run of the garbage collector adds its seconds to, from now on."""
+    pauses: list[float] = []
+    started: list[float] = []
+
+    def watch(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            started.append(time.perf_counter())
+        elif started:
+            pauses.append(time.perf_counter() - started.pop())
+
+    gc.callbacks.append(watch)
+    return pauses
 
 
 def _resident() -> int:

@@ -6,6 +6,7 @@ Used on one event loop.
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
@@ -16,6 +17,9 @@ from keys.narrowing import Fact, Kind
 
 # Values and tokens that are nobody's: who tries many must not push out what is held of others.
 MOST_UNKNOWN: Final = 10_000
+# After so many more versions the garbage collector is told to leave alone what is there: to walk through a million of
+# them would keep every decision waiting for half a second, and there is no cycle among them to be found.
+LEFT_ALONE_EVERY: Final = 20_000
 
 
 class Memory:
@@ -34,6 +38,7 @@ class Memory:
         self._digests: dict[bytes, bytes | tuple[bytes, ...]] = {}
         self._groups: dict[int, KnownGroup] = {}
         self._unknown: dict[bytes, None] = {}
+        self._left_alone_at = LEFT_ALONE_EVERY
 
     def __len__(self) -> int:
         return len(self._versions)
@@ -101,6 +106,11 @@ class Memory:
             # Nearly every key has one version: a tuple for each would cost as much as its digest.
             self._digests[key.public_id] = digest if digests is None else (*_many(digests), digest)
         self._versions[digest] = version
+        if len(self._versions) >= self._left_alone_at:
+            # Only where there are more than ever before, and after a short look: garbage that is frozen, too, stays.
+            self._left_alone_at += LEFT_ALONE_EVERY
+            gc.collect(1)
+            gc.freeze()
 
     def _hold_unknown(self, digest: bytes) -> None:
         if len(self._unknown) >= MOST_UNKNOWN:
