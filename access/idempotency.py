@@ -23,6 +23,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from access.errors import ApiError
 from access.models import IdempotencyRecord
+from access.viewsets import ApiViewSet
 from audit import clock
 
 HEADER: Final = "Idempotency-Key"
@@ -59,7 +60,11 @@ def once[V: GenericViewSet[Any], **P](handler: Handler[V, P]) -> Handler[V, P]:
             raise ValidationError({HEADER: [error]}, code="invalid")
         # What a verb raises unwinds this transaction too: a refused attempt leaves no record and may be repeated.
         with transaction.atomic():
-            return _act_once(request, key, lambda: handler(view, request, *args, **kwargs))
+            done = _act_once(request, key, lambda: handler(view, request, *args, **kwargs))
+            if isinstance(done, IdempotencyRecord) and isinstance(view, ApiViewSet):
+                view.before_repeating()
+        # Only now: what is raised in there would undo what a repeat waits for.
+        return _repeat(done, request) if isinstance(done, IdempotencyRecord) else done
 
     return cast("Handler[V, P]", handle)
 
@@ -73,14 +78,14 @@ def forget(*, batch: int = 10_000) -> int:
     return forgotten
 
 
-def _act_once(request: Request, key: str, act: Callable[[], Response]) -> Response:
+def _act_once(request: Request, key: str, act: Callable[[], Response]) -> Response | IdempotencyRecord:
+    """Return the answer of `act`; or the record of when this was done before."""
     place = {"member": request.user, "method": request.method, "path": request.path, "key": key}
-    body_hash = hashlib.sha256(request.body).digest()
     _claim(f"{request.user.pk} {request.method} {request.path} {key}")
     now = clock.now()
     earlier = IdempotencyRecord.objects.filter(**place).first()
     if earlier is not None and earlier.created_at >= now - KEPT_FOR:
-        return _repeat(earlier, body_hash)
+        return earlier
     if earlier is not None:
         earlier.delete()
     response = act()
@@ -88,7 +93,7 @@ def _act_once(request: Request, key: str, act: Callable[[], Response]) -> Respon
         again = getattr(response, "again", None)
         IdempotencyRecord.objects.create(
             **place,
-            body_hash=body_hash,
+            body_hash=hashlib.sha256(request.body).digest(),
             status=response.status_code,
             body=response.data if again is None else again,
             held_secret=again is not None,
@@ -109,8 +114,8 @@ def _claim(place: str) -> None:
         raise ApiError(HTTPStatus.CONFLICT, "in_progress", "The first request with this key is still running.")
 
 
-def _repeat(record: IdempotencyRecord, body_hash: bytes) -> Response:
-    if bytes(record.body_hash) != body_hash:
+def _repeat(record: IdempotencyRecord, request: Request) -> Response:
+    if bytes(record.body_hash) != hashlib.sha256(request.body).digest():
         detail = f"This {HEADER} was used for another body."
         raise ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
     if record.held_secret:

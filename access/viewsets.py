@@ -39,6 +39,9 @@ class ApiViewSet[M: Model](GenericViewSet[M]):
             _measure(request)
         return super().initialize_request(request, *args, **kwargs)
 
+    def before_repeating(self) -> None:
+        """Make sure, in the transaction around it, that what was done before holds when the same is answered again."""
+
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
         in_force = self.change.in_force if self.change is not None else None

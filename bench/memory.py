@@ -70,7 +70,7 @@ def _row(number: int, now: datetime) -> tuple[object, ...]:
     """Return what the database gives of a key of a group that expires."""
     at = now + timedelta(microseconds=number)
     group = number % GROUPS + 1
-    version = (number + 1, 1, at, None)
+    version = (number + 1, 1, at, None, None)
     key = (uuid4(), at + timedelta(days=90), None, None, "[]")
     return (*_GATEWAY, *version, *key, group, f"group-{group}", "[]", None)
 

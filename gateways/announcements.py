@@ -20,7 +20,7 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from keys.narrowing import Fact, Kind
+from keys.narrowing import Fact
 
 logger = logging.getLogger(__name__)
 
@@ -68,12 +68,13 @@ class Listener:
                 await self._hearing
             except asyncio.CancelledError:
                 return
-            except (redis.RedisError, OSError, TimeoutError) as error:
+            except Exception as error:
                 if not away:
                     logger.warning("Redis is away (%s): changes are read with each renewal.", type(error).__name__)
                 away = True
             finally:
-                await client.aclose()
+                with contextlib.suppress(redis.RedisError, OSError):
+                    await client.aclose()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), AGAIN_AFTER)
 
@@ -94,10 +95,10 @@ class Listener:
     async def _take(self, client: redis.asyncio.Redis, data: bytes) -> None:
         try:
             message = orjson.loads(data)
-            answers, facts = message["answers"], [Fact(Kind(kind), id_) for kind, id_ in message["facts"]]
+            answers, facts = str(message["answers"]), [Fact(str(kind), str(id_)) for kind, id_ in message["facts"]]
             for fact in facts:
                 self._apply(fact)
-        except (ValueError, TypeError, KeyError):
+        except Exception:
             # Another release of ours, or nobody of ours. The next renewal reads the rows.
             return logger.exception("An announcement that is none.")
         async with client.pipeline(transaction=False) as pipe:

@@ -18,12 +18,12 @@ from access.actors import caller, request_actor
 from access.idempotency import SecretResponse, once
 from access.schema import IN_FORCE_ON
 from access.serializers import FlagField, NumberField, OneOfField, StrictSerializer, TextField, TextListField
-from access.viewsets import ApiViewSet
 from audit import clock
 from audit.parameters import TextFilter
 from gateways import registry
 from gateways.models import ClientAddress, Gateway, GatewayToken, UsageSource
 from gateways.registry import LONGEST_OVERLAP, IssuedToken
+from keys.api import DecidingViewSet
 from keys.models import ConsumerGroup
 
 
@@ -118,7 +118,7 @@ class GatewayFilters(FilterSet):
         return gateways.filter(consumer_groups__in=groups.values("pk"))
 
 
-class GatewayViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[Gateway]):
+class GatewayViewSet(ListModelMixin, RetrieveModelMixin, DecidingViewSet[Gateway]):
     """Gateways: the enforcement points that ask whether a request may pass."""
 
     queryset = Gateway.objects.all()

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two looks into the registry.
 LOOK_EVERY: Final = 0.04
+# Seconds, the longest that can be set: what the registry says beyond it, a clock that was set back has made up.
+LONGEST_LEASE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def bring_into_force(change: Narrowing, **_: Any) -> InForceOn | None:
 
 
 def _announce(change: Narrowing) -> Announcement | None:
-    if not settings.REDIS_URL:
+    if not settings.REDIS_URL or not change.facts:
         return None
     try:
         return Announcement(change.facts)
@@ -80,19 +82,18 @@ def _announce(change: Narrowing) -> Announcement | None:
 
 
 def _await(change: Narrowing, announcement: Announcement | None, started: float) -> InForceOn:
-    at_first = processes.standing(change.transactions)
-    waiting = {id_ for id_, applied in at_first.items() if not applied}
-    applied = len(at_first) - len(waiting)
-    looked = clock.elapsed()
-    while waiting:
+    at_first, looked = processes.standing(change.transactions), clock.elapsed()
+    # The leases of this moment are the ones to wait for: whoever is granted one later reads the change before using it.
+    ends = {id_: looked + min(one.seconds, LONGEST_LEASE) for id_, one in at_first.items() if not one.applied}
+    applied = len(at_first) - len(ends)
+    while ends:
         answered, announcement = _next_answer(announcement)
-        if answered in waiting:
-            waiting.remove(answered)
-            applied += 1
-        if waiting and clock.elapsed() - looked > LOOK_EVERY:
+        known = {answered} & ends.keys()
+        if clock.elapsed() - looked > LOOK_EVERY:
             now, looked = processes.standing(change.transactions), clock.elapsed()
-            applied += sum(now.get(id_, False) for id_ in waiting)
-            waiting = {id_ for id_ in waiting if now.get(id_) is False}
+            known |= {id_ for id_ in ends if id_ in now and now[id_].applied}
+        applied += len(known)
+        ends = {id_: end for id_, end in ends.items() if id_ not in known and end > clock.elapsed()}
     return InForceOn(len(at_first), applied, _since(started))
 
 

@@ -85,9 +85,11 @@ class Engine:
 
     async def close(self) -> None:
         """Use nothing any more, write what is counted, wait for what runs and close the connections."""
-        if self._lease is not None:
-            await self._lease.close()
-        await self.counter.drain()
+        try:
+            if self._lease is not None:
+                await self._lease.close()
+        finally:
+            await self.counter.drain()
         for threads in (self._lookups, self._ingests, self._flushes):
             await asyncio.to_thread(threads.close)
 

@@ -14,13 +14,13 @@ from typing import Final
 from uuid import uuid4
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from audit import clock
 from gateways import processes
 from gateways.announcements import Listener
 from gateways.memory import Memory
-from gateways.processes import Renewal
+from gateways.processes import Applied
 from usage.threads import DatabaseThreads, surviving_restart
 
 logger = logging.getLogger(__name__)
@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 RENEW_EVERY: Final = 0.25
 # Renewals that fit into a lease, at least: one that is late or lost must not end it.
 RENEWALS_A_LEASE: Final = 4
-# Who was without a lease so long starts with nothing: invalidations are not kept without end.
-START_ANEW_AFTER: Final = processes.INVALIDATIONS_KEPT.total_seconds() / 2
 
 
 class Lease:
@@ -42,7 +40,7 @@ class Lease:
         self._process_id = uuid4()
         self._threads = DatabaseThreads(1, "lease")
         self._until = 0.0
-        self._applied: str | None = None
+        self._applied: Applied | None = None
         self._failing = False
         self._renewing: asyncio.Task[None] | None = None
         self._listener: Listener | None = None
@@ -62,15 +60,16 @@ class Lease:
 
     async def close(self) -> None:
         """Use nothing any more and say so, so that nobody waits for this process."""
-        self._until = 0.0
-        if self._listener is not None and self._listening is not None:
-            self._listener.stop()
-            await self._listening
         if self._renewing is not None:
             self._renewing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._renewing
-        with contextlib.suppress(DatabaseError):
+        # Only now, when nobody extends it any more; and before the registry forgets it.
+        self._until = 0.0
+        if self._listener is not None and self._listening is not None:
+            self._listener.stop()
+            await self._listening
+        with contextlib.suppress(DatabaseError, InterfaceError):
             await self._threads.run(partial(processes.leave, self._process_id))
         await asyncio.to_thread(self._threads.close)
 
@@ -91,11 +90,12 @@ class Lease:
             await asyncio.sleep(pause)
 
     async def _renew(self) -> None:
-        if self._applied is None or clock.elapsed() > self._until + START_ANEW_AFTER:
-            await self._start_anew()
-        renewal = await self._threads.run(partial(surviving_restart, self._renewed))
+        if self._applied is None:
+            self._applied = await self._start_anew()
+        renew = partial(processes.renew, self._process_id, applied=self._applied, lease=self._seconds)
+        renewal = await self._threads.run(partial(surviving_restart, renew))
         if renewal is None:
-            self._applied = None
+            self._until, self._applied = 0.0, None
             return
         # Once more also what was announced: nothing that Redis says makes this process leave out a row.
         for fact in renewal.facts:
@@ -106,12 +106,8 @@ class Lease:
             note = partial(processes.note_applied, self._process_id, applied=renewal.applied)
             await self._threads.run(partial(surviving_restart, note))
 
-    async def _start_anew(self) -> None:
-        self._until = 0.0
+    async def _start_anew(self) -> Applied:
         applied = await self._threads.run(partial(surviving_restart, partial(processes.register, self._process_id)))
         # Also of what was asked for before: it may be older than what need not be looked behind.
         self._memory.clear()
-        self._applied = applied
-
-    def _renewed(self) -> Renewal | None:
-        return processes.renew(self._process_id, applied=self._applied or "", lease=self._seconds)
+        return applied

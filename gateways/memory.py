@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 from dataclasses import replace
+from itertools import islice
 from typing import Final
 from uuid import UUID
 
@@ -86,6 +87,9 @@ class Memory:
                 self._gateways = {
                     token: gateway for token, gateway in self._gateways.items() if gateway.id != UUID(fact.id)
                 }
+            case _:
+                # A later release's word, which may mean anything.
+                self.clear()
 
     def clear(self) -> None:
         """Hold nothing, and nothing of what is being asked for."""
@@ -100,8 +104,8 @@ class Memory:
             group.networks, group.is_current = key.group.networks, True
             version = replace(version, key=replace(key, group=group))
         if digest not in self._versions:
-            while len(self._versions) >= self._most_versions:
-                self._drop_key(next(iter(self._versions.values())).key.public_id)
+            if len(self._versions) >= self._most_versions:
+                self._make_room()
             digests = self._digests.get(key.public_id)
             # Nearly every key has one version: a tuple for each would cost as much as its digest.
             self._digests[key.public_id] = digest if digests is None else (*_many(digests), digest)
@@ -111,6 +115,12 @@ class Memory:
             self._left_alone_at += LEFT_ALONE_EVERY
             gc.collect(1)
             gc.freeze()
+
+    def _make_room(self) -> None:
+        # Some at once: to find the oldest takes long where those before it are gone already.
+        some = max(1, self._most_versions // 1_000)
+        for public_id in [version.key.public_id for version in islice(self._versions.values(), some)]:
+            self._drop_key(public_id)
 
     def _hold_unknown(self, digest: bytes) -> None:
         if len(self._unknown) >= MOST_UNKNOWN:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Prefetch
+from django.db.models import Model, Prefetch
 from django.http import StreamingHttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
@@ -34,6 +34,7 @@ from keys.filters import KeyFilters
 from keys.issuing import IssuedKey
 from keys.lifecycle import RevokeResult
 from keys.models import ConsumerGroup, GatewayKey, KeyVersion
+from keys.narrowing import narrowing
 from keys.serializers import (
     BulkRevocation,
     GroupChanges,
@@ -55,7 +56,16 @@ CHUNK: Final = 500
 _ENTITY_TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
 
 
-class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[GatewayKey]):
+class DecidingViewSet[M: Model](ApiViewSet[M]):
+    """Views of what gateways decide by."""
+
+    def before_repeating(self) -> None:
+        # The first answer may never have arrived, and nor may the change: its console died, or still waits.
+        with narrowing() as self.change:
+            self.change.of_what_was_done_before()
+
+
+class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, DecidingViewSet[GatewayKey]):
     """Gateway keys. Lists show them in every status unless they are filtered; no key is ever deleted."""
 
     queryset = (
@@ -189,7 +199,7 @@ class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[GatewayKe
         return response
 
 
-class ConsumerGroupViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[ConsumerGroup]):
+class ConsumerGroupViewSet(ListModelMixin, RetrieveModelMixin, DecidingViewSet[ConsumerGroup]):
     """Consumer groups: what keys are scoped to, and the policy for them."""
 
     queryset = ConsumerGroup.objects.prefetch_related("managers")

@@ -227,7 +227,7 @@ class KeyVersion(models.Model):
     hint = models.CharField(max_length=16)
     created_at = models.DateTimeField("created")
     valid_until = models.DateTimeField(null=True, blank=True)
-    # What the jobs (or "end grace") have recorded of what time decided. No decision ever looks at it.
+    # When a verb ended it, or a job recorded that time had. Refused from then on, whatever a host takes for the time.
     closed_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

@@ -32,9 +32,9 @@ class Kind(StrEnum):
 
 
 class Fact(NamedTuple):
-    """An object whose older state nobody may decide by. id: as text."""
+    """An object whose older state nobody may decide by. kind: one of Kind, or a later release's; id: as text."""
 
-    kind: Kind
+    kind: str
     id: str
 
 
@@ -64,8 +64,16 @@ class Narrowing:
         """Write, in the caller's transaction, that this object is not what it was."""
         # On SQLite every decision reads the database.
         if connection.vendor == "postgresql":
-            self.facts.append(Fact(kind, str(object_id)))
+            self.facts.append(Fact(kind.value, str(object_id)))
             self.transactions.append(_write(self.facts[-1]))
+
+    def of_what_was_done_before(self) -> None:
+        """Let this wait, too, for all that was committed before the caller's transaction, by whomever."""
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_current_xact_id()::text::bigint")
+                (transaction_id,) = cursor.fetchone()
+            self.transactions.append(transaction_id)
 
     def told(self, before: str) -> str:
         """Return on whom the change is in force, after the words `before`; "" where there is nothing to tell."""
@@ -81,12 +89,14 @@ class Narrowing:
 def narrowing(*, waits: bool = True) -> Iterator[Narrowing]:
     """Collect what the block changes; at its end, or when the transaction around it commits, make it known.
 
-    Nothing is made known of a block that raises.
+    Also where the block raises: a part of it may be committed.
     """
     change = Narrowing(waits=waits)
-    yield change
-    if change.facts:
-        transaction.on_commit(change.tell)
+    try:
+        yield change
+    finally:
+        if change.transactions:
+            transaction.on_commit(change.tell)
 
 
 def _write(fact: Fact) -> int:
@@ -96,6 +106,6 @@ def _write(fact: Fact) -> int:
         "VALUES (pg_current_xact_id()::text::bigint, %s, %s, %s) RETURNING transaction"
     )
     with connection.cursor() as cursor:
-        cursor.execute(sql, [fact.kind.value, fact.id, clock.now()])
+        cursor.execute(sql, [*fact, clock.now()])
         written: tuple[int] = cursor.fetchone()
     return written[0]
