@@ -31,8 +31,10 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import dict_row
 
-from bench.reporting import BATCH, FIRST_REPLAYED, Events, Replayer, Sender
-from tests.processes import clean_environment, eventually, running
+from bench.load import say, serving
+from bench.reporting import BATCH, FIRST_REPLAYED, USAGE, Events, Replayer, Sender
+from keeptrusts.web import web_command
+from tests.processes import clean_environment
 from tests.servers import KillableServer, free_port, killable_postgresql
 
 KEYS: Final = 50
@@ -54,10 +56,6 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         port = stack.enter_context(_served(database.url, folder))
         figures = _speed(plant, port, options.rounds, options.batches)
         return figures | _replays(plant, port, database, options.kills)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
@@ -108,21 +106,8 @@ def _served(url: str, folder: Path) -> Iterator[int]:
         KEEPTRUSTS_LOG_LEVEL="ERROR",
     )
     port = free_port()
-    command = [sys.executable, "-m", "granian", "--interface", "asgi", "--loop", "uvloop", "--http", "1", "--no-ws"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "keeptrusts.asgi:application"]
-    with running(command, environment) as server:
-        probe = Sender(port, "")
-        if not eventually(lambda: _answers(probe), 60):
-            sys.exit(f"granian did not start:\n{server.output}")
-        probe.close()
+    with serving(web_command("127.0.0.1", port), environment, f"http://127.0.0.1:{port}{USAGE}"):
         yield port
-
-
-def _answers(probe: Sender) -> bool:
-    try:
-        return probe.send(b"{}") is not None
-    except RuntimeError:  # refused, for want of a token: so it is there
-        return True
 
 
 def _speed(plant: _Plant, port: int, rounds: int, batches: int) -> dict[str, object]:
@@ -138,7 +123,7 @@ def _speed(plant: _Plant, port: int, rounds: int, batches: int) -> dict[str, obj
             continue  # caches and connections are warm now
         ours.append(taken)
         copied.append(written)
-        _say(f"round {round_ + 1}: {taken:,.0f} events/s, COPY {written:,.0f} rows/s, ratio {taken / written:.2f}")
+        say(f"round {round_ + 1}: {taken:,.0f} events/s, COPY {written:,.0f} rows/s, ratio {taken / written:.2f}")
     for sender in senders:
         sender.close()
     if not _are_exact(_counted(plant), batches * (rounds + 1) * BATCH):
@@ -214,7 +199,7 @@ def _replays(plant: _Plant, port: int, database: KillableServer, kills: int) -> 
         database.kill()
         database.restart()
         got_rid = min(sender.reached for sender in senders) - FIRST_REPLAYED
-        _say(f"kill {kill + 1}: every sender got rid of {got_rid} batches")
+        say(f"kill {kill + 1}: every sender got rid of {got_rid} batches")
     ended.set()
     for sender in senders:
         sender.join()
@@ -241,7 +226,7 @@ def _are_exact(counted: dict[str, int], expected: int) -> bool:
     totals = {name: counted[name] for name in ("events", "requests", "of_keys", "of_versions", "statuses")}
     exact = set(totals.values()) == {expected} and counted["tokens"] == counted["tokens_of_events"]
     if not exact:
-        _say(f"NOT EXACT: {expected} events were sent, and counted were {counted}")
+        say(f"NOT EXACT: {expected} events were sent, and counted were {counted}")
     return exact
 
 

@@ -29,7 +29,7 @@ from bench.contestants import PATH, our_environment, printed
 from bench.load import say, serving
 from bench.racing import Race, racing
 from keeptrusts.web import web_command
-from tests.processes import ROOT, descendants
+from tests.processes import ROOT, descendants, eventually
 from tests.servers import KillableServer, free_port, killable_postgresql, killable_redis
 
 PROCESSES: Final = 4
@@ -112,11 +112,8 @@ class Stage:
         return row[0] if row else None
 
     def await_leases(self) -> None:
-        deadline = time.monotonic() + 30
-        while self.query(LIVE) < PROCESSES:
-            if time.monotonic() > deadline:
-                sys.exit("Not every gateway process has a lease.")
-            time.sleep(0.1)
+        if not eventually(lambda: self.query(LIVE) >= PROCESSES, 30):
+            sys.exit("Not every gateway process has a lease.")
 
 
 @dataclass

@@ -28,7 +28,7 @@ async def authorize(engine: Engine, scope: Scope, send: Send) -> None:
             return await send_refusal(send, Reason.GATEWAY_UNKNOWN, decision_id)
         decision = engine.decide_now(question)
         if decision is None:
-            decision = await engine.decide(question)
+            decision = await engine.ask_database(question)
         _count(engine.counter, decision, question, scope, decision_id)
     except Exception as error:
         engine.complain("authorize", error)

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 # Seconds between two looks into the registry.
 LOOK_EVERY: Final = 0.04
 # Seconds, the longest that can be set: what the registry says beyond it, a clock that was set back has made up.
-LONGEST_LEASE: Final = 60.0
+LONGEST_LEASE: Final[float] = settings.KEEPTRUSTS_LONGEST_LEASE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

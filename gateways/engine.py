@@ -58,8 +58,10 @@ class Engine:
 
     async def decide(self, question: Question) -> Decision:
         """Return the decision by what the database knows now, if it takes the database. Errors: UNAVAILABLE."""
-        if (held := self.decide_now(question)) is not None:
-            return held
+        return self.decide_now(question) or await self.ask_database(question)
+
+    async def ask_database(self, question: Question) -> Decision:
+        """Return the decision by what the database knows now, and hold that. Errors: UNAVAILABLE."""
         generation = self._memory.generation
         async with asyncio.timeout(DECIDE_WITHIN):
             found, decision = await self._lookups.run(partial(_decide, question))

@@ -280,7 +280,8 @@ KEEPTRUSTS_DEFAULT_GRACE = timedelta(seconds=env.int("KEEPTRUSTS_DEFAULT_GRACE_S
 KEEPTRUSTS_EVENT_RATE = env.int("KEEPTRUSTS_EVENT_RATE", 50)
 # How long a gateway process may decide by what it holds without asking the database again, seconds; 0: not at all.
 KEEPTRUSTS_LEASE_SECONDS = env.float("KEEPTRUSTS_LEASE_SECONDS", 2.0)
-if KEEPTRUSTS_LEASE_SECONDS and not 0.5 <= KEEPTRUSTS_LEASE_SECONDS <= 60:
+KEEPTRUSTS_LONGEST_LEASE_SECONDS = 60.0
+if KEEPTRUSTS_LEASE_SECONDS and not 0.5 <= KEEPTRUSTS_LEASE_SECONDS <= KEEPTRUSTS_LONGEST_LEASE_SECONDS:
     raise ImproperlyConfigured("KEEPTRUSTS_LEASE_SECONDS is 0 (nothing is held in memory), or between 0.5 and 60.")
 # Keys that such a process holds at most; each takes some 600 bytes.
 KEEPTRUSTS_CACHED_KEYS = env.int("KEEPTRUSTS_CACHED_KEYS", 1_000_000)

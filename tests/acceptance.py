@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.processes import ROOT, Watched, clean_environment, running
+from tests.processes import ROOT, Watched, clean_environment, manage, running
 from tests.servers import free_port
 
 TUTORIAL = ROOT.parent / "shared" / "acceptance" / "tutorial.py"
@@ -51,8 +51,8 @@ def _against_a_console(folder: Path) -> tuple[int, int]:
         start, stop = [sys.executable, "manage.py", "up"], signal.SIGTERM
         environment |= {name: os.environ[name] for name in ("DATABASE_URL", "REDIS_URL")}
         environment |= {"KEEPTRUSTS_SECRET_KEY": secrets.token_urlsafe(50), "KEEPTRUSTS_PUBLIC_URL": base}
-        _manage(environment, "migrate", "--verbosity", "0")
-        _manage(environment, "collectstatic", "--no-input", "--verbosity", "0")
+        manage(environment, "migrate", "--verbosity", "0")
+        manage(environment, "collectstatic", "--no-input", "--verbosity", "0")
     with running(start, environment) as console:
         console.says("Keeptrusts is ready")
         keys = {
@@ -93,16 +93,8 @@ def _stops_cleanly(console: Watched, number: signal.Signals) -> bool:
 
 def _access_key(environment: dict[str, str], username: str, role: str) -> str:
     """Add the member and return an access key of theirs."""
-    _manage(environment, "create_member", username, "--role", role, stdin=secrets.token_urlsafe(20) + "\n")
-    return _manage(environment, "create_access_key", username, "--name", "ci").strip()
-
-
-def _manage(environment: dict[str, str], *arguments: str, stdin: str = "") -> str:
-    command = [sys.executable, "manage.py", *arguments]
-    ended = subprocess.run(
-        command, cwd=ROOT, env=environment, input=stdin, stdout=subprocess.PIPE, text=True, check=True
-    )
-    return ended.stdout
+    manage(environment, "create_member", username, "--role", role, stdin=secrets.token_urlsafe(20) + "\n")
+    return manage(environment, "create_access_key", username, "--name", "ci").strip()
 
 
 if __name__ == "__main__":

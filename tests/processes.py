@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,6 +45,16 @@ def clean_environment(**more: str) -> dict[str, str]:
     """Return an environment in which nothing of the test's own settings is left."""
     ours = ("KEEPTRUSTS_", "DJANGO_", "DATABASE_URL", "REDIS_URL", "HOST", "PORT", "PYTEST")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | more
+
+
+def manage(environment: Mapping[str, str], *arguments: str, stdin: str = "") -> str:
+    """Run a command of `manage.py` and return what it says. Errors: CalledProcessError if it fails."""
+    command = [sys.executable, "manage.py", *arguments]
+    # What it complains of stays visible where this runs.
+    ended = subprocess.run(
+        command, cwd=ROOT, env=environment, input=stdin, stdout=subprocess.PIPE, text=True, check=True, timeout=100
+    )
+    return ended.stdout
 
 
 class Watched:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -17,7 +16,7 @@ import httpx
 import psycopg
 from django.db import connection
 
-from tests.processes import ROOT, Watched, clean_environment, eventually, running
+from tests.processes import Watched, clean_environment, eventually, manage, running
 from tests.servers import free_port
 
 PASSWORD = "a password of a console that lives for a test"
@@ -33,8 +32,10 @@ def own_database(name: str) -> Iterator[str]:
     name = f"{name}_{secrets.token_hex(4)}"
     with psycopg.connect(urlunsplit(address), autocommit=True) as server:
         server.execute(f"CREATE DATABASE {name}")
-        yield urlunsplit(address._replace(path=f"/{name}"))
-        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        try:
+            yield urlunsplit(address._replace(path=f"/{name}"))
+        finally:
+            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 class Served:
@@ -48,9 +49,9 @@ class Served:
         )
         if database_url:
             self._environment |= {"DATABASE_URL": database_url, "REDIS_URL": os.environ["REDIS_URL"]}
-        self._manage("migrate", "--verbosity", "0")
-        self._manage("create_member", "ada", "--role", "admin", stdin=PASSWORD + "\n")
-        key = self._manage("create_access_key", "ada", "--name", "tests").strip()
+        manage(self._environment, "migrate", "--verbosity", "0")
+        manage(self._environment, "create_member", "ada", "--role", "admin", stdin=PASSWORD + "\n")
+        key = manage(self._environment, "create_access_key", "ada", "--name", "tests").strip()
         self._admin = httpx.Client(base_url=self.base, timeout=30, headers={"Authorization": f"Bearer {key}"})
         self._running: AbstractContextManager[Watched] | None = None
         self.web: Watched | None = None
@@ -85,14 +86,3 @@ class Served:
         with suppress(httpx.TransportError):
             return httpx.get(self.base + "/gateway/v1/authorize").status_code == 403
         return False
-
-    def _manage(self, *arguments: str, stdin: str = "") -> str:
-        return subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=ROOT,
-            env=self._environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout

@@ -12,7 +12,6 @@ import re
 import secrets
 import signal
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -28,7 +27,7 @@ import redis
 
 from access import tokens
 from access.tokens import TokenKind
-from tests.processes import ROOT, Watched, clean_environment, eventually, running
+from tests.processes import Watched, clean_environment, eventually, manage, running
 from tests.served import own_database
 from tests.servers import free_port
 
@@ -57,17 +56,6 @@ class Live:
     def authorize(self, token: str, value: str, **headers: str) -> httpx.Response:
         sent = {"X-Keeptrusts-Gateway-Token": token, "Authorization": f"Bearer {value}", **headers}
         return httpx.get(self.base + "/gateway/v1/authorize", headers=sent)
-
-    def manage(self, *arguments: str, stdin: str = "") -> str:
-        return subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=ROOT,
-            env=self.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +86,9 @@ def live(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     ):
         console.says("Keeptrusts is ready", 120)
         it = Live(base, console, environment, folder, admin, auditor)
-        it.manage("create_member", "amy", "--role", "auditor", stdin=PASSWORD + "\n")
+        manage(it.environment, "create_member", "amy", "--role", "auditor", stdin=PASSWORD + "\n")
         for client, username in ((admin, "admin"), (auditor, "amy")):
-            value = it.manage("create_access_key", username, "--name", "end to end").strip()
+            value = manage(it.environment, "create_access_key", username, "--name", "end to end").strip()
             it.canaries.append(value)
             client.headers["Authorization"] = f"Bearer {value}"
         yield it

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from tests.processes import ROOT, clean_environment
+from tests.processes import clean_environment, manage
+from tests.served import own_database
 
 pytestmark = pytest.mark.postgresql
 
@@ -43,19 +40,15 @@ VALUES (gen_random_uuid(), 'edge', 'report', false, 'header', now())
 @pytest.fixture
 def url() -> Iterator[str]:
     """An empty database of its own on the suite's server."""
-    server, name = os.environ["DATABASE_URL"], f"partitions_{os.getpid()}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        yield urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
-        connection.execute(f"DROP DATABASE {name}")
+    with own_database("partitions") as url:
+        yield url
 
 
-def manage(url: str, folder: Path, *words: str) -> None:
+def migrate(url: str, folder: Path, *target: str) -> None:
     environment = clean_environment(
         DATABASE_URL=url, KEEPTRUSTS_SECRET_KEY="for-this-test-alone-" * 3, KEEPTRUSTS_DATA_DIR=str(folder)
     )
-    command = [sys.executable, "manage.py", *words]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=100)
+    manage(environment, "migrate", *target)
 
 
 def asked(url: str, sql: str) -> list[dict[str, Any]]:
@@ -64,13 +57,13 @@ def asked(url: str, sql: str) -> list[dict[str, Any]]:
 
 
 def test_events_from_before_move_into_their_days_and_nothing_else_changes(url: str, tmp_path: Path) -> None:
-    manage(url, tmp_path, "migrate", "usage", "0002")
+    migrate(url, tmp_path, "usage", "0002")
     with psycopg.connect(url) as connection:
         connection.execute(GATEWAY)
         connection.execute(EVENTS)
     every = "SELECT * FROM usage_usageevent ORDER BY id"
     events, definitions = asked(url, every), {name: asked(url, sql) for name, sql in DEFINITIONS.items()}
-    manage(url, tmp_path, "migrate")
+    migrate(url, tmp_path)
     assert asked(url, every) == events
     assert {name: asked(url, sql) for name, sql in DEFINITIONS.items()} == definitions
     assert asked(url, "SELECT count(*) AS lost FROM usage_usageevent_default") == [{"lost": 0}]
@@ -84,6 +77,6 @@ def test_events_from_before_move_into_their_days_and_nothing_else_changes(url: s
         connection.execute(EVENTS.replace("'e-'", "'later-'"))
     assert len({event["id"] for event in asked(url, every)}) == 82
     # Back and forth again: for the migrations before it, it is the same table.
-    manage(url, tmp_path, "migrate", "usage", "0002")
-    manage(url, tmp_path, "migrate")
+    migrate(url, tmp_path, "usage", "0002")
+    migrate(url, tmp_path)
     assert len(asked(url, every)) == 82
