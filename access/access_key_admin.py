@@ -23,10 +23,10 @@ from access.console import ConsoleAdmin
 from access.dialogs import DialogForm, dialog_action, reload_page
 from access.list_filters import VisibleDropdownFilter
 from access.models import AccessKey, Member
-from access.moments import moment
 from access.once import TokenField, once
 from access.reveal import Secret
 from audit import clock
+from audit.moments import moment
 
 STATUS_LABELS: Final = {"Active": "success", "Expired": "warning", "Revoked": "danger"}
 LIFETIMES: Final = (

@@ -23,9 +23,9 @@ from access.console import ConsoleAdmin
 from access.dialogs import DialogForm, dialog_action, reload_page
 from access.members import EDITABLE, create_member, edit_member, set_password
 from access.models import AccessKey, Member
-from access.moments import moment
 from access.rules import Role
 from audit import clock
+from audit.moments import moment
 
 ROLE_LABELS: Final = {"Admin": "primary", "Manager": "info", "Auditor": "default"}
 ROLE_HELP: Final = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from zoneinfo import available_timezones
 
 from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.password_validation import validate_password
@@ -12,7 +13,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from access.models import Member
-from access.refusals import Conflict
+from access.refusals import Conflict, Forbidden
 from access.rules import Role, require
 from access.text import clean_text, refuse_unknown
 from audit import clock
@@ -94,6 +95,22 @@ def set_password(*, actor: Actor, member_id: int, password: str) -> Member:
         member.set_password(password)
         member.save(update_fields=["password"])
         record(AuditAction.MEMBER_PASSWORD_CHANGED, actor, _about(member))
+    return member
+
+
+def set_time_zone(*, actor: Actor, member_id: int, time_zone: str) -> Member:
+    """Show times to a member, who is the actor, in this zone. Errors: Forbidden; ValidationError at the field."""
+    if time_zone not in available_timezones():
+        message = "This is no time zone. Use an IANA name such as Europe/Berlin."
+        raise ValidationError({"time_zone": ValidationError(message, code="unknown_time_zone")})
+    with transaction.atomic():
+        member: Member = Member.objects.select_for_update(no_key=True).get(pk=member_id)
+        if actor.id != str(member.pk):
+            raise Forbidden("access.change_member", member)
+        before, member.time_zone = member.time_zone, time_zone
+        if before != time_zone:
+            member.save(update_fields=["time_zone"])
+            record(AuditAction.MEMBER_EDITED, actor, _about(member), {"time_zone": before}, {"time_zone": time_zone})
     return member
 
 

@@ -1,13 +1,28 @@
-"""The console's door: a refused attempt is recorded after its transaction has unwound."""
+"""The console's door: whose zone times are shown in, and that refused attempts are recorded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponseBase
+from django.urls import reverse
+from django.utils import timezone
 
 from access.actors import request_actor
+from access.models import Member
 from access.refusals import Forbidden, record_refusal
+
+
+class TimeZoneMiddleware:
+    """Shows times of the console in the zone that the signed-in member has chosen. The API speaks UTC."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        member = request.user if request.path.startswith(reverse("admin:index")) else None
+        with timezone.override(member.time_zone if isinstance(member, Member) else "UTC"):
+            return self.get_response(request)
 
 
 class RefusalMiddleware:

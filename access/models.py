@@ -43,6 +43,8 @@ class Member(AbstractBaseUser):
     is_active = models.BooleanField(
         "active", default=True, help_text="Taken out: sessions and access keys end at once; what they did stays."
     )
+    # In which times are shown to them; an IANA name. Files, the API and jobs speak UTC.
+    time_zone = models.CharField(max_length=64, default="UTC", db_default="UTC", editable=False)
     date_joined = models.DateTimeField("joined", editable=False)
 
     USERNAME_FIELD = "username"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, cast
 
 from django.contrib import admin
@@ -26,6 +26,7 @@ from audit.actor import Actor, ActorKind
 from audit.change_lists import StrictChangeList
 from audit.list_filters import DayRangeFilter
 from audit.models import AuditEntry, AuditLeaf
+from audit.moments import moment, stamp
 from audit.verification import Verdict, verify_for
 
 # What each kind of object is called, and the console's screen for one: by name, its house is above (design §10).
@@ -188,7 +189,7 @@ class AuditEntryAdmin(ModelAdmin):
 
     @display(description="Time", ordering="at")
     def time(self, entry: AuditEntry) -> SafeString:
-        return format_html('<time class="kt-moment" datetime="{}">{}</time>', entry.at.isoformat(), _utc(entry.at))
+        return moment(entry.at, seconds=True)
 
     @display(description="What", ordering="action")
     def what(self, entry: AuditEntry) -> SafeString:
@@ -252,10 +253,6 @@ class AuditEntryAdmin(ModelAdmin):
         return bool(member.is_authenticated and member.may(f"audit.{verb}_auditentry", obj))
 
 
-def _utc(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
 def _name(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
@@ -278,7 +275,7 @@ def _told(value: Any, name: str = "") -> str:
                 at = datetime.fromisoformat(value)
             except ValueError:
                 return value
-            return _utc(at) if at.tzinfo is not None else value
+            return stamp(at, seconds=True) if at.tzinfo is not None else value
         case int() if name == "lifetime" or name.endswith("_seconds"):
             return str(timedelta(seconds=value)).removesuffix(", 0:00:00")
         case int():

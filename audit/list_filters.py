@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.dateparse import parse_date
 from unfold.contrib.filters.admin import RangeDateFilter
 
+from audit.moments import zone
+
 
 class DayRangeFilter(RangeDateFilter):
-    """Narrows a time to whole days in UTC, the last one included: unfold's own would stop at its first instant."""
+    """Narrows a time to whole days in the member's zone, the last one included: unfold's own stops at its start."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.title = "day (UTC)"
+        self.title = f"day ({zone()})"
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         since = self._day("from")
@@ -32,6 +35,6 @@ class DayRangeFilter(RangeDateFilter):
         given = self.used_parameters.get(f"{self.parameter_name}_{end}") or ""
         try:
             day = parse_date(str(given))
-            return datetime.combine(day, time.min, UTC) + plus if day else None
+            return timezone.make_aware(datetime.combine(day, time.min) + plus) if day else None
         except (ValueError, OverflowError):
             return None

@@ -24,11 +24,11 @@ from access.console import ConsoleAdmin, ConsoleChangeList
 from access.dialogs import DialogForm, dialog_action
 from access.list_filters import VisibleDropdownFilter
 from access.models import Member
-from access.moments import duration, moment
 from access.once import AlreadyDone, TokenField, once
 from access.refusals import Conflict
 from access.reveal import Secret, reveal_in_dialog
 from audit import clock
+from audit.moments import duration, moment
 from gateways.models import ClientAddress, Gateway, GatewayToken, UsageSource
 from gateways.registry import EDITABLE, IssuedToken, create_gateway, edit_gateway, rotate_token
 from keys.models import ConsumerGroup

@@ -17,8 +17,8 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from access.moments import moment, relative
 from audit import clock
+from audit.moments import moment, relative
 from gateways.models import Gateway
 from keys.models import ConsumerGroup, GatewayKey, GatewayKeyQuerySet
 from usage.figures import DAY, Figures, figures, seen_by, series

@@ -9,13 +9,14 @@ from django.contrib.auth.views import PasswordChangeView
 from django.core.paginator import InvalidPage
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, URLResolver, reverse
+from django.urls import URLPattern, URLResolver, path, reverse
 from unfold.forms import AdminOwnPasswordChangeForm, AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
 from access.actors import request_actor
 from access.members import set_password
 from access.models import Member
+from access.pages import PAGES
 
 
 class SignInForm(AuthenticationForm):
@@ -36,9 +37,13 @@ class ConsoleSite(UnfoldAdminSite):
     login_form = SignInForm
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
-        """Leave out what no screen uses: "view on site", which fails on the id of a UUID model, and "autocomplete"."""
+        """Add the pages of the houses (access/pages.py), and leave out what no screen uses.
+
+        That is "view on site", which fails on the id of a UUID model, and "autocomplete".
+        """
+        pages = [path(page.route, self.admin_view(page.view), name=page.name) for page in PAGES]
         unused = {"view_on_site", "autocomplete"}
-        return [pattern for pattern in super().get_urls() if getattr(pattern, "name", "") not in unused]
+        return pages + [pattern for pattern in super().get_urls() if getattr(pattern, "name", "") not in unused]
 
     def app_index(
         self, request: HttpRequest, app_label: str, extra_context: dict[str, Any] | None = None

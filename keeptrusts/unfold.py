@@ -30,7 +30,12 @@ UNFOLD: dict[str, Any] = {
     "STYLES": [_file("keeptrusts/console.css"), _file("keeptrusts/screens.css")],
     "SCRIPTS": [_file("keeptrusts/console.js")],
     "DASHBOARD_CALLBACK": "keeptrusts.dashboard.dashboard",
-    "ACCOUNT": {"navigation": [{"title": "Change password", "link": reverse_lazy("admin:password_change")}]},
+    "ACCOUNT": {
+        "navigation": [
+            {"title": "Preferences", "link": reverse_lazy("admin:preferences")},
+            {"title": "Change password", "link": reverse_lazy("admin:password_change")},
+        ]
+    },
     "SIDEBAR": {"show_search": False, "show_all_applications": False, "navigation": sidebar},
     "TABS": settings_tabs,
     "COLORS": {

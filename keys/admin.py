@@ -22,12 +22,12 @@ from access.actors import request_actor
 from access.console import ConsoleAdmin, NullsLast
 from access.dialogs import dialog_action, reload_page
 from access.models import Member
-from access.moments import moment
 from access.once import AlreadyDone, once
 from access.refusals import Conflict
 from access.reveal import Secret, reveal_in_dialog
 from audit import clock
 from audit.models import AuditEntry
+from audit.moments import moment
 from keys import group_admin, lifecycle  # noqa: F401  # the groups' screen registers itself
 from keys.admin_bulk import export_selected, revoke_selected
 from keys.admin_dialogs import DisableForm, EnableForm, EndGraceForm, RevokeForm, RotateForm

@@ -15,9 +15,9 @@ from unfold.widgets import (
 )
 
 from access.dialogs import DialogForm
-from access.moments import duration
 from access.once import TokenField
 from audit import clock
+from audit.moments import duration, stamp
 from keys import policy
 from keys.models import GatewayKey
 from keys.offers import PERMISSIONS, why_not
@@ -77,7 +77,7 @@ class RotateForm(KeyDialog):
             del self.fields["renew_expiry"]
         else:
             renewed = policy.renewed_expiry(self.obj.lifetime, group, clock.now())
-            self.fields["renew_expiry"].help_text = f"To {renewed:%Y-%m-%d %H:%M} UTC, the key's lifetime from now."
+            self.fields["renew_expiry"].help_text = f"To {stamp(renewed)}, the key's lifetime from now."
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

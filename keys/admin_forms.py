@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any, Final, cast
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
+from django.utils import timezone
 from unfold.widgets import (
     INPUT_CLASSES,
     UnfoldAdminSelectWidget,
@@ -16,10 +17,10 @@ from unfold.widgets import (
 )
 
 from access.models import Member
-from access.moments import duration
 from access.once import TokenField
 from access.text import clean_text
 from audit import clock
+from audit.moments import duration, stamp, zone
 from keys import policy
 from keys.models import MOST_DAYS, ConsumerGroup, GatewayKey
 from keys.networks import clean_networks
@@ -82,7 +83,6 @@ class KeyForm(forms.ModelForm[GatewayKey]):
         label="Expires on",
         required=False,
         widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date", "class": " ".join(INPUT_CLASSES)}),
-        help_text="The key works until the end of this day, UTC.",
     )
     allowed_networks = NetworksField()
 
@@ -115,7 +115,8 @@ class KeyForm(forms.ModelForm[GatewayKey]):
             else "The key is accepted for this group's traffic alone; unscoped, for traffic of every group.",
         )
         self.fields["name"].help_text = "The application that it is given to."
-        self.fields["expires_on"].widget.attrs["min"] = now.date().isoformat()
+        self.fields["expires_on"].help_text = f"The key works until the end of this day, {zone()}."
+        self.fields["expires_on"].widget.attrs["min"] = timezone.localdate(now).isoformat()
         cast(forms.ChoiceField, self.fields["expiry"]).choices = self._choices(now)
 
     def _groups(self) -> QuerySet[ConsumerGroup]:
@@ -123,7 +124,8 @@ class KeyForm(forms.ModelForm[GatewayKey]):
         return self.member.visible(ConsumerGroup.objects.all())
 
     def _choices(self, now: datetime) -> list[tuple[str, str]]:
-        presets = [(str(days), f"In {days} days, {now + timedelta(days=days):%Y-%m-%d}") for days in PRESET_DAYS]
+        dates = {days: timezone.localdate(now + timedelta(days=days)) for days in PRESET_DAYS}
+        presets = [(str(days), f"In {days} days, {date}") for days, date in dates.items()]
         return [*presets, (CUSTOM, "On a date …"), (NEVER, "Never, until it is revoked")]
 
     def clean_name(self) -> str:
@@ -185,13 +187,13 @@ class EditKeyForm(KeyForm):
         super().__init__(*args, **kwargs)
         self.fields["expiry"].initial = KEEP
         if self.instance.expires_at is not None:
-            self.fields["expires_on"].initial = self.instance.expires_at.astimezone(UTC).date()
+            self.fields["expires_on"].initial = timezone.localdate(self.instance.expires_at)
 
     def _choices(self, now: datetime) -> list[tuple[str, str]]:
         expires_at = self.instance.expires_at
         if expires_at is None:
             return [(KEEP, "Never, as it is now"), *(c for c in super()._choices(now) if c[0] != NEVER)]
-        kept = f"{expires_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC, as it is now"
+        kept = f"{stamp(expires_at)}, as it is now"
         return [(KEEP, f"{kept} (in {duration(expires_at - now)})"), *super()._choices(now)]
 
     def _policy_asked(self, cleaned: dict[str, Any]) -> bool:
@@ -208,8 +210,8 @@ class EditKeyForm(KeyForm):
 
 
 def end_of_day(day: date, group: ConsumerGroup | None, now: datetime) -> datetime:
-    """Return the last second of `day`; on the last day that the policy allows, the last instant that it allows."""
-    end = datetime.combine(day, time(23, 59, 59), tzinfo=UTC)
+    """Return the last second of `day` in the current zone; on the last day that the policy allows, its last instant."""
+    end = timezone.make_aware(datetime.combine(day, time(23, 59, 59)))
     most = group.max_lifetime_days if group is not None and group.max_lifetime_days is not None else MOST_DAYS
     latest = now + timedelta(days=most)
-    return latest if end > latest and latest.date() == day else end
+    return latest if end > latest and timezone.localdate(latest) == day else end

@@ -20,8 +20,8 @@ from unfold.widgets import UnfoldAdminSelect2MultipleWidget, UnfoldAdminTextarea
 from access.actors import request_actor
 from access.console import ConsoleAdmin
 from access.models import Member
-from access.moments import duration, moment
 from access.rules import Role
+from audit.moments import duration, moment
 from keys.groups import EDITABLE, create_group, edit_group
 from keys.models import ConsumerGroup, GatewayKey
 from keys.networks import clean_networks

@@ -44,6 +44,7 @@ MATRIX: Final[dict[str, tuple[Answers, Answers]]] = {
     "": (EVERYONE, EVERYONE),
     "login/": (MOVED, EVERYONE),
     "logout/": (NO_SUCH_METHOD, EVERYONE),
+    "preferences/": (EVERYONE, EVERYONE),
     "password_change/": (EVERYONE, EVERYONE),
     "password_change/done/": (EVERYONE, NO_SUCH_METHOD),
     "search/": (EVERYONE, EVERYONE),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -19,10 +18,9 @@ from unfold.paginator import InfinitePaginator
 from access.console import ConsoleAdmin
 from access.list_filters import VisibleDropdownFilter
 from access.models import Member
-from access.moments import moment, relative
 from access.tokens import HINT_LENGTH
-from audit import clock
 from audit.list_filters import DayRangeFilter
+from audit.moments import moment
 from keys.models import GatewayKey, KeyVersion
 from usage.models import Outcome, UsageEvent
 
@@ -155,13 +153,7 @@ class UsageEventAdmin(ConsoleAdmin[UsageEvent]):
     @display(description="Time", ordering="occurred_at")
     def time(self, event: UsageEvent) -> SafeString:
         # To the second: between two requests a minute is a long time.
-        at = event.occurred_at.astimezone(UTC)
-        return format_html(
-            '<time class="kt-moment" datetime="{}"><span>{} UTC</span> <small>{}</small></time>',
-            at.isoformat(),
-            f"{at:%Y-%m-%d %H:%M:%S}",
-            relative(at, clock.now()),
-        )
+        return moment(event.occurred_at, seconds=True)
 
     @display(description="Outcome", label={Outcome.SERVED.label: "success", Outcome.DENIED.label: "danger"})
     def outcome_label(self, event: UsageEvent) -> str:

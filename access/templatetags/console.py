@@ -9,15 +9,21 @@ from django import template
 from django.db import models
 from django.utils.safestring import SafeString
 
-from access import moments
+from audit import moments
 
 register = template.Library()
 
 
 @register.filter
 def moment(at: datetime | str | None, absent: str = "—") -> SafeString:
-    """Write a time as the console does (access/moments.py); "" is what Django makes of a relation that is missing."""
+    """Write a time as the console does (audit/moments.py); "" is what Django makes of a relation that is missing."""
     return moments.moment(at if isinstance(at, datetime) else None, absent=absent)
+
+
+@register.simple_tag
+def zone() -> str:
+    """Name the zone that the page's times are in, for headings of columns that hold times without it."""
+    return moments.zone()
 
 
 @register.simple_tag

@@ -13,6 +13,7 @@ from typing import Any
 
 from django import template
 from django.db.models import Q
+from django.utils import timezone
 
 from audit import clock
 from keys.models import GatewayKey, KeyVersion
@@ -96,4 +97,5 @@ def chart_data(points: list[Point]) -> str:
         bars("Errors", "#f59e0b", [point.figures.errors for point in points]),
         bars("Denied", "#ef4444", [point.figures.denials for point in points]),
     ]
-    return json.dumps({"labels": [f"{point.start:%H:%M}" for point in points], "datasets": datasets})
+    labels = [f"{timezone.localtime(point.start):%H:%M}" for point in points]
+    return json.dumps({"labels": labels, "datasets": datasets})

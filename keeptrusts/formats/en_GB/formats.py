@@ -1,4 +1,4 @@
-"""Dates as they sort: ISO-like, 24 hours. Every time on screen is UTC and says so."""
+"""Dates as they sort: ISO-like, 24 hours. A time on screen says its zone (audit/moments.py)."""
 
 DATE_FORMAT = "Y-m-d"
 TIME_FORMAT = "H:i"

@@ -1,9 +1,14 @@
-"""How the console writes a time: ISO-like, 24 hours, always UTC and saying so, with what it means beside it."""
+"""How the console writes a time: ISO-like, 24 hours, in the member's zone and saying which, the exact UTC on hover.
+
+The zone is Django's current one: the console activates the member's choice (access/middleware.py), and everywhere else,
+in the API, in files and in jobs, it is UTC.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -19,18 +24,34 @@ UNITS = (
 )
 
 
-def moment(at: datetime | None, *, absent: str = "—", now: datetime | None = None) -> SafeString:
+def moment(at: datetime | None, *, absent: str = "—", now: datetime | None = None, seconds: bool = False) -> SafeString:
     """Return `at` as `2026-11-24 14:05 UTC` with the relative time below; `absent` where there is none."""
     if at is None:
         return format_html('<span class="kt-quiet">{}</span>', absent)
-    at = at.astimezone(UTC)
     return format_html(
-        '<time class="kt-moment" datetime="{}" title="{} UTC"><span>{} UTC</span> <small>{}</small></time>',
-        at.isoformat(timespec="seconds"),
-        at.strftime("%Y-%m-%d %H:%M:%S"),
-        at.strftime("%Y-%m-%d %H:%M"),
+        '<time class="kt-moment" datetime="{}" title="{}"><span>{}</span> <small>{}</small></time>',
+        at.astimezone(UTC).isoformat(timespec="seconds"),
+        exact(at),
+        stamp(at, seconds=seconds),
         relative(at, now or clock.now()),
     )
+
+
+def stamp(at: datetime, *, seconds: bool = False) -> str:
+    """Return `at` as `2026-11-24 14:05 UTC`, in the current zone, which it names."""
+    local = timezone.localtime(at)
+    return f"{local:{'%Y-%m-%d %H:%M:%S' if seconds else '%Y-%m-%d %H:%M'}} {zone(at)}"
+
+
+def exact(at: datetime) -> str:
+    """Return `at` to the second in UTC, as `2026-11-24 14:05:09 UTC`."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def zone(at: datetime | None = None) -> str:
+    """Return what the current zone is called at `at` (now): `UTC`, `CET`; `UTC+03` for one without a name."""
+    name = timezone.localtime(at or clock.now()).strftime("%Z")
+    return name if name[:1].isalpha() else f"UTC{name}"
 
 
 def relative(at: datetime, now: datetime) -> str:
