@@ -153,11 +153,11 @@ class Run:
 
 
 class Console:
-    """A console in a process of its own (bench/console.py)."""
+    """A console in a process of its own (bench/revoking_console.py)."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.console"],
+            [sys.executable, "-m", "bench.revoking_console"],
             cwd=ROOT,
             env={**environment, "DJANGO_SETTINGS_MODULE": "keeptrusts.settings"},
             stdin=subprocess.PIPE,

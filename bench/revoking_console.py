@@ -1,4 +1,4 @@
-"""A console that revokes what it is told to, and tells when the verb has returned: python -m bench.console.
+"""A console that revokes what it is told to, and tells when the verb has returned: python -m bench.revoking_console.
 
 On stdin the ids of keys, a line each; on stdout a JSON object for each. With BENCH_DIES_BEFORE_PUBLISH it is gone, as
 by SIGKILL, as soon as the first revoke is committed.
