@@ -1,7 +1,7 @@
 """The benchmarks, by their names: `script/bench NAME`.
 
 Each is a module of this package: its docstring says what is measured, `add_arguments` what it can be told, and `run`
-measures, says what it does on stderr, and returns the figures.
+measures, says what it does on stderr, and returns the figures; `show`, where it has one, prints them for people.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from types import ModuleType
 from typing import Final
 
-NAMES: Final[tuple[str, ...]] = ("authorize", "ingest", "memory", "revoke")
+NAMES: Final[tuple[str, ...]] = ("authorize", "console", "ingest", "memory", "revoke")
 
 
 def main() -> int:
@@ -28,6 +28,8 @@ def main() -> int:
     figures: dict[str, object] = benches[options.name].run(options)
     if options.json:
         print(json.dumps(figures), flush=True)
+    elif hasattr(benches[options.name], "show"):
+        benches[options.name].show(figures)
     else:
         for name, value in figures.items():
             print(f"{name:>28}  {value:,}" if isinstance(value, int | float) else f"{name:>28}  {value}")
