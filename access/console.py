@@ -6,7 +6,7 @@ these verbs refuse becomes an error of the form or, for Forbidden, a 403; both a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, ClassVar, cast
 from weakref import WeakKeyDictionary
 
@@ -31,6 +31,8 @@ from access.refusals import Conflict, Forbidden, record_refusal
 from access.reveal import Secret, reveal_page
 from audit.change_lists import StrictChangeList
 
+# What a page that only reads has asked already: the same questions come for every button of it.
+_answered: WeakKeyDictionary[HttpRequest, dict[tuple[Any, ...], Any]] = WeakKeyDictionary()
 # The secret that a request has made, until its answer shows it. In memory only, and gone with the request.
 _secrets: WeakKeyDictionary[HttpRequest, Secret] = WeakKeyDictionary()
 # What a form has edited, with what its verb tells after commit (`narrowing`, where it has that).
@@ -103,7 +105,11 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
     def allows(self, request: HttpRequest, verb: str, obj: M | None = None) -> bool:
         """Say whether the rule book lets the signed-in member do this."""
         member = request.user
-        return isinstance(member, Member) and member.may(self.permission(verb), obj)
+
+        def ask() -> bool:
+            return isinstance(member, Member) and member.may(self.permission(verb), obj)
+
+        return _once_a_page(request, ("may", self.permission(verb), obj.pk if obj is not None else None), ask)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.allows(request, "view", obj)
@@ -123,7 +129,10 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> M | None:
         """Return the object by its primary key alone: Django takes any column that an address names, even "" as one."""
-        return cast("M | None", super().get_object(request, object_id))
+        find = super().get_object
+        return _once_a_page(
+            request, ("object", self.opts.label, object_id), lambda: cast("M | None", find(request, object_id))
+        )
 
     def get_actions(self, request: HttpRequest, *args: Any, **kwargs: Any) -> dict[str, Any]:
         actions: dict[str, Any] = super().get_actions(request, *args, **kwargs)
@@ -318,3 +327,13 @@ def refused_form(form_class: type[forms.ModelForm[Any]], refusal: ValidationErro
             add_errors(self, refusal)
 
     return RefusedForm
+
+
+def _once_a_page[T](request: HttpRequest, question: tuple[Any, ...], ask: Callable[[], T]) -> T:
+    """Return the answer, asked once in a request that only reads. One that changes something asks every time anew."""
+    if request.method not in {"GET", "HEAD"}:
+        return ask()
+    answers = _answered.setdefault(request, {})
+    if question not in answers:
+        answers[question] = ask()
+    return cast("T", answers[question])

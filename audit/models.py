@@ -41,6 +41,7 @@ class AuditEntry(models.Model):
             models.Index(fields=["actor_kind", "actor_id", "-id"], name="audit_entry_actor"),
             models.Index(fields=["action", "-id"], name="audit_entry_action"),
             models.Index(fields=["at"], name="audit_entry_at"),
+            models.Index(fields=["actor_label", "-id"], name="audit_entry_who"),
         ]
 
     def __str__(self) -> str:

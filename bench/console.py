@@ -36,7 +36,7 @@ BOTH: Final = ("admin", "manager")
 MOST_MS: Final = 150
 MOST_QUERIES: Final = 12
 # However slow a page is, it is measured no longer than this, seconds.
-PATIENCE: Final = 20
+PATIENCE: Final = 15
 
 
 class Page(NamedTuple):

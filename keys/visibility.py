@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Exists, Func, OuterRef, Q, QuerySet, TextField
+from django.db.models import Exists, Func, OuterRef, Q, QuerySet, UUIDField
 from django.db.models.sql.compiler import SQLCompiler
 
 from access.models import Member
@@ -82,20 +82,23 @@ def visible_entries(member: Member, queryset: QuerySet[AuditEntry]) -> QuerySet[
     if member.role != Role.MANAGER:
         return queryset
     own = Q(actor_kind=ActorKind.MEMBER.value, actor_id=str(member.pk))
-    keys = member.visible(GatewayKey.objects.all()).annotate(text=UUIDText("pk")).values("text")
-    return queryset.filter(own | Q(object_type="gateway_key", object_id__in=keys))
+    # Asked for each entry, newest first: the ids of all keys they see would have to be written out before the first.
+    keys = member.visible(GatewayKey.objects.filter(pk=KeyOfEntry(OuterRef("object_type"), OuterRef("object_id"))))
+    return queryset.filter(own | Q(Exists(keys), object_type="gateway_key"))
 
 
-class UUIDText(Func):
-    """A UUID as the audit log writes it, with dashes; SQLite keeps it as 32 digits."""
+class KeyOfEntry(Func):
+    """The id of the key that an audit entry is about, as the table of keys has it; nothing where it is about none.
 
-    output_field = TextField()
-    template = "(%(expressions)s)::text"
+    The log writes it with dashes; SQLite's table keeps it as 32 digits.
+    """
 
-    def as_sqlite(
+    output_field = UUIDField()
+
+    def as_sql(
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any
     ) -> tuple[str, tuple[Any, ...]]:
-        parts = [(1, 8), (9, 4), (13, 4), (17, 4), (21, 12)]
-        digits, params = compiler.compile(self.source_expressions[0])
-        sql = " || '-' || ".join(f"substr({digits}, {start}, {length})" for start, length in parts)
-        return f"({sql})", (*params,) * len(parts)
+        (kind, none), (text, nothing) = (compiler.compile(source) for source in self.source_expressions)
+        key = f"replace({text}, '-', '')" if connection.vendor == "sqlite" else f"{text}::uuid"
+        sql = f"CASE WHEN {kind} = 'gateway_key' AND length({text}) = 36 THEN {key} END"
+        return sql, (*none, *nothing, *nothing)

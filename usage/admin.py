@@ -190,7 +190,7 @@ class UsageEventAdmin(ConsoleAdmin[UsageEvent]):
         words = f"{event.method} {event.path}".strip()
         return format_html('<code class="kt-mono kt-clip" title="{}">{}</code>', words, words) if words else "—"
 
-    @display(description="Status", ordering="status")
+    @display(description="Status")
     def status_label(self, event: UsageEvent) -> SafeString:
         if event.status is None:
             words = "not reported" if event.outcome == Outcome.SERVED else "—"
@@ -198,7 +198,7 @@ class UsageEventAdmin(ConsoleAdmin[UsageEvent]):
         tone = "kt-bad" if event.status >= 400 else "kt-good"
         return format_html('<span class="kt-number {}">{}</span>', tone, str(event.status))
 
-    @display(description="Latency", ordering="latency_ms")
+    @display(description="Latency")
     def latency(self, event: UsageEvent) -> str:
         return "—" if event.latency_ms is None else f"{event.latency_ms:,} ms"
 

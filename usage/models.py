@@ -90,6 +90,13 @@ class UsageEvent(models.Model):
             models.Index(fields=["-occurred_at", "-id"], name="usage_event_newest"),
             models.Index(fields=["key", "-occurred_at", "-id"], name="usage_event_key"),
             models.Index(fields=["decision_id"], name="usage_event_decision", condition=~Q(decision_id="")),
+            # What is rare among the events is found without going through all of them; most rows are in neither.
+            models.Index(fields=["reason", "-occurred_at", "-id"], name="usage_event_denied", condition=~Q(reason="")),
+            models.Index(
+                fields=["status", "-occurred_at", "-id"],
+                name="usage_event_unusual",
+                condition=Q(status__lt=200) | Q(status__gte=300),
+            ),
         ]
 
     def __str__(self) -> str:
