@@ -113,6 +113,7 @@ class GatewayAdmin(ConsoleAdmin[Gateway]):
     add_title = "Register Gateway"
     add_button = "Register and show the token"
     change_form_before_template = "keys/form_token.html"
+    change_form_outer_before_template = "usage/gateway_overview.html"
     actions_list = ("create",)
     actions_row = ("rotate_token",)
     actions_detail = ("rotate_token",)

@@ -92,6 +92,7 @@ class ConsumerGroupAdmin(ConsoleAdmin[ConsumerGroup]):
     ordering = ("name",)
     show_add_link = False
     change_form_before_template = "keys/form_token.html"
+    change_form_outer_before_template = "usage/group_overview.html"
     add_title = "Create Consumer Group"
     actions_list = ("create",)
     prepopulated_fields = {"slug": ("name",)}

@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 from operator import add
-from typing import Any, Final, cast
+from typing import Any, Final
 from uuid import UUID
 
 from django.db.models import F, Q, Sum
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, TruncDay, TruncHour
+from django.utils import timezone
 
 from access.models import Member
 from access.rules import Role
 from audit import clock
 from keys.visibility import reachable_keys
-from usage.models import BUCKET_SPAN, HOUR, STATUS_FIELDS, UsageBucket
+from usage.models import BUCKET_SPAN, HOUR, LATENCY_BOUNDS, LATENCY_FIELDS, STATUS_FIELDS, UsageBucket
 
 DAY: Final = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A span of time before now that a page offers. words: its length; by: what a step of its chart is called."""
+
+    name: str
+    span: timedelta
+    step: timedelta
+    words: str
+    by: str
+
+
+WINDOWS: Final = {
+    window.name: window
+    for window in (
+        Window("24h", DAY, HOUR, "24 hours", "hour"),
+        Window("7d", 7 * DAY, 6 * HOUR, "7 days", "6 hours"),
+        Window("30d", 30 * DAY, DAY, "30 days", "day"),
+    )
+}
 
 
 def _sum(*fields: str) -> Coalesce:
@@ -36,23 +59,78 @@ SUMS: Final = {
     "input_tokens": _sum("input_tokens"),
     "output_tokens": _sum("output_tokens"),
 }
+# The columns behind a Figures, in its order.
+_COLUMNS: Final = ("requests", "denials", "input_tokens", "output_tokens", *STATUS_FIELDS, *LATENCY_FIELDS)
+_PLAIN: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Sums over a span. reported: requests whose status is known; errors: those of them with status >= 400."""
+    """Sums over a span.
+
+    statuses: the requests whose status is known, by its class, 1xx first; latencies: those whose latency is known, by
+    the class of the histogram (LATENCY_BOUNDS).
+    """
 
     requests: int = 0
-    reported: int = 0
-    errors: int = 0
     denials: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    statuses: tuple[int, ...] = (0,) * len(STATUS_FIELDS)
+    latencies: tuple[int, ...] = (0,) * len(LATENCY_FIELDS)
+
+    def __add__(self, other: Figures) -> Figures:
+        return _figures_of(list(map(add, _numbers(self), _numbers(other))))
+
+    @property
+    def reported(self) -> int:
+        """Requests whose status is known."""
+        return sum(self.statuses)
+
+    @property
+    def errors(self) -> int:
+        """Those of the reported with a status of 400 or more."""
+        return sum(self.statuses[3:])
 
     @property
     def error_rate(self) -> float | None:
         """Errors among the requests whose status was reported, 0..1; None where none was: "not reported"."""
         return self.errors / self.reported if self.reported else None
+
+    @property
+    def unreported(self) -> int:
+        """Requests served of which nobody said how it went."""
+        return max(self.requests - self.reported, 0)
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+    def latency(self, quantile: float) -> int | None:
+        """Return the latency below which this share of the requests stayed, in ms; None where none was reported.
+
+        Estimated within its class of the histogram; the last bound, 10 s, stands for everything above it.
+        """
+        rank, below = quantile * sum(self.latencies), 0
+        if not rank:
+            return None
+        for bound, lowest, count in zip(LATENCY_BOUNDS, (0, *LATENCY_BOUNDS), self.latencies, strict=False):
+            if count and below + count >= rank:
+                return round(lowest + (bound - lowest) * (rank - below) / count)
+            below += count
+        return LATENCY_BOUNDS[-1]
+
+    @property
+    def p50(self) -> int | None:
+        return self.latency(0.5)
+
+    @property
+    def p95(self) -> int | None:
+        return self.latency(0.95)
+
+    @property
+    def p99(self) -> int | None:
+        return self.latency(0.99)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +141,26 @@ class Point:
     figures: Figures
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """A window's figures: all together, step by step, and by model, the busiest first ("" = no model reported)."""
+
+    total: Figures
+    points: list[Point]
+    models: list[tuple[str, Figures]]
+
+
 def of_key(key_id: UUID) -> Q:
     return Q(version__key=key_id)
+
+
+def of_group(group_id: int) -> Q:
+    """The condition for buckets of requests with a key that was in this group when they were made."""
+    return Q(consumer_group=group_id)
+
+
+def of_gateway(gateway_id: UUID) -> Q:
+    return Q(gateway=gateway_id)
 
 
 def seen_by(member: Member) -> Q:
@@ -77,7 +173,8 @@ def seen_by(member: Member) -> Q:
 def figures(scope: Q, *, window: timedelta = DAY, at: datetime | None = None) -> Figures:
     """Return the sums of the last `window` before `at` (now), right to within one bucket."""
     since = (at or clock.now()) - window
-    return Figures(**UsageBucket.objects.filter(scope, _reaches_into(since)).aggregate(**SUMS))
+    sums = UsageBucket.objects.filter(scope, _reaches_into(since)).aggregate(**{f"of_{c}": _sum(c) for c in _COLUMNS})
+    return _figures_of([sums[f"of_{column}"] for column in _COLUMNS])
 
 
 def requests_by_version(scope: Q, *, window: timedelta, at: datetime | None = None) -> dict[int, int]:
@@ -87,26 +184,77 @@ def requests_by_version(scope: Q, *, window: timedelta, at: datetime | None = No
     return dict(rows.values_list("version").annotate(count=_sum("requests")))
 
 
-def series(
-    scope: Q, *, window: timedelta = DAY, step: timedelta = timedelta(hours=1), at: datetime | None = None
-) -> list[Point]:
+def usage(scope: Q, window: Window, *, at: datetime | None = None) -> Usage:
+    """Return what was used in a window before `at` (now), in one query.
+
+    The total is that of `figures`; the points are whole steps in the current zone, where a day is a day, so the last
+    one is still filling.
+    """
+    at = at or clock.now()
+    starts = _starts(at, window.span, window.step)
+    points = dict.fromkeys(starts, Figures())
+    total, models = Figures(), dict[str, Figures]()
+    for start, model, of_step in _rows(scope & _reaches_into(at - window.span), window.step):
+        total += of_step
+        models[model] = models.get(model, Figures()) + of_step
+        if (place := bisect_right(starts, start)) > 0:
+            points[starts[place - 1]] += of_step
+    busiest = sorted(models.items(), key=lambda item: (-item[1].requests, item[0]))
+    return Usage(total, [Point(start, points[start]) for start in starts], busiest)
+
+
+def series(scope: Q, *, window: timedelta = DAY, step: timedelta = HOUR, at: datetime | None = None) -> list[Point]:
     """Return one point for every step of the last `window`, oldest first, empty ones too.
 
     step: a multiple of five minutes, of an hour where the window is longer than 7 days (usage/compaction.py); steps
     begin at whole multiples of it, so the last one is still filling.
     """
     at = at or clock.now()
-    last = _floor(at, step)
-    count = window // step
-    starts = [last - step * back for back in range(count - 1, -1, -1)]
-    sums: dict[datetime, Figures] = {}
-    buckets = UsageBucket.objects.filter(scope, start__gte=starts[0], start__lte=at)
-    rows = cast("Iterable[dict[str, Any]]", buckets.values("start").annotate(**SUMS))
-    for row in rows:
-        start = _floor(row["start"], step)
-        so_far = sums.get(start, Figures())
-        sums[start] = Figures(**{name: row[name] + getattr(so_far, name) for name in SUMS})
-    return [Point(start, sums.get(start, Figures())) for start in starts]
+    starts = _starts(at, window, step)
+    points = dict.fromkeys(starts, Figures())
+    for start, _, of_step in _rows(scope & Q(start__gte=starts[0], start__lte=at), step):
+        points[starts[bisect_right(starts, start) - 1]] += of_step
+    return [Point(start, points[start]) for start in starts]
+
+
+def _rows(condition: Q, step: timedelta) -> Iterator[tuple[datetime, str, Figures]]:
+    """Yield the sums by time and model, as coarse in time as the steps allow."""
+    buckets = UsageBucket.objects.filter(condition).order_by()
+    if step >= DAY:
+        time: Any = TruncDay("start", tzinfo=timezone.get_current_timezone())
+    else:
+        time = TruncHour("start", tzinfo=UTC) if step >= HOUR else F("start")
+    sums = {f"of_{column}": Sum(column) for column in _COLUMNS}
+    # Named apart from the columns, or Django would take the sums for them.
+    rows = buckets.annotate(of_time=time).values_list("of_time", "model").annotate(**sums)
+    for start, model, *numbers in rows.iterator():
+        yield start, model, _figures_of(numbers)
+
+
+def _starts(at: datetime, window: timedelta, step: timedelta) -> list[datetime]:
+    """Return when the steps begin, oldest first: those that divide a day at the current zone's midnight and after."""
+    backwards = range(window // step - 1, -1, -1)
+    if step <= HOUR or DAY % step:
+        last = _floor(at, step)
+        return [last - step * back for back in backwards]
+    zone = timezone.get_current_timezone()
+    # On the clock on the wall, so that a day of 23 or 25 hours is one day.
+    wall = at.astimezone(zone).replace(tzinfo=None)
+    last = wall - (wall - wall.replace(hour=0, minute=0, second=0, microsecond=0)) % step
+    return [(last - step * back).replace(tzinfo=zone) for back in backwards]
+
+
+def _figures_of(numbers: list[int]) -> Figures:
+    """Return the figures whose sums are these, in the order of _COLUMNS."""
+    statuses = _PLAIN + len(STATUS_FIELDS)
+    requests, denials, input_tokens, output_tokens = numbers[:_PLAIN]
+    of_statuses, of_latencies = tuple(numbers[_PLAIN:statuses]), tuple(numbers[statuses:])
+    return Figures(requests, denials, input_tokens, output_tokens, of_statuses, of_latencies)
+
+
+def _numbers(figures: Figures) -> tuple[int, ...]:
+    plain = (figures.requests, figures.denials, figures.input_tokens, figures.output_tokens)
+    return (*plain, *figures.statuses, *figures.latencies)
 
 
 def _reaches_into(since: datetime) -> Q:
