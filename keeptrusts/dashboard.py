@@ -18,11 +18,12 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from audit import clock
-from audit.moments import moment, relative
+from audit.moments import moment, relative, zone
 from gateways.models import Gateway
 from keys.models import ConsumerGroup, GatewayKey, GatewayKeyQuerySet
-from usage.figures import DAY, Figures, figures, seen_by, series
-from usage.templatetags.usage_figures import chart_data, percent
+from usage.figures import DAY, Figures, day_against_before, seen_by
+from usage.templatetags.usage_figures import axes, chart_data, percent
+from usage.trends import busiest, rising
 
 if TYPE_CHECKING:
     from access.models import Member
@@ -37,13 +38,14 @@ NAMED: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number at the top. note: what it means or is part of."""
+    """One number at the top. note: what it means or is part of; trend: how it was the day before."""
 
     label: str
     value: str
     note: str
     link: str
     known: bool = True
+    trend: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +65,24 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     member = cast("Member", request.user)
     now = clock.now()
     keys = cast("GatewayKeyQuerySet", member.visible(GatewayKey.objects.all()))
-    scope = seen_by(member)
-    points = series(scope, at=now)
+    day, before, points = day_against_before(seen_by(member), at=now)
     context |= {
         "title": "Dashboard",
         "now": now,
-        "figures": _figures(keys, figures(scope, at=now), now),
+        "figures": _figures(keys, day, before, now),
         "chart": chart_data(points),
+        "chart_options": axes("Requests per hour", f"Time ({zone()})", stacked=True),
         "points": list(reversed(points)),
         "used": any(point.figures.requests or point.figures.denials for point in points),
+        "busiest": busiest(member, NAMED),
+        "rising": rising(member, NAMED, at=now),
         "concerns": [concern for concern in _concerns(keys, now) if concern.count],
         "steps": [] if keys.exists() else _first_steps(member),
     }
     return context
 
 
-def _figures(keys: GatewayKeyQuerySet, day: Figures, now: datetime) -> list[Figure]:
+def _figures(keys: GatewayKeyQuerySet, day: Figures, before: Figures, now: datetime) -> list[Figure]:
     usable = keys.usable(now)
     expiring = usable.expiring_within(SOON_DAYS, now).count()
     rate = day.error_rate
@@ -90,11 +94,32 @@ def _figures(keys: GatewayKeyQuerySet, day: Figures, now: datetime) -> list[Figu
     return [
         Figure("Active keys", f"{usable.count():,}", "accepted now", _keys_link()),
         Figure("Expiring", f"{expiring:,}", f"within {SOON_DAYS} days", _keys_link(expiring_within=SOON_DAYS)),
-        Figure("Requests", f"{day.requests:,}", f"last 24 h, and {day.denials:,} denied", events),
         Figure(
-            "Error rate", percent(rate), f"last 24 h, {note}", f"{events}?status_class=errors", known=rate is not None
+            "Requests",
+            f"{day.requests:,}",
+            f"last 24 h, and {day.denials:,} denied",
+            events,
+            trend=_trend(day.requests, before.requests),
+        ),
+        Figure(
+            "Error rate",
+            percent(rate),
+            f"last 24 h, {note}",
+            f"{events}?status_class=errors",
+            known=rate is not None,
+            trend="" if before.error_rate is None else f"{percent(before.error_rate)} the day before",
         ),
     ]
+
+
+def _trend(now: int, before: int) -> str:
+    """Return how a number of requests has changed: "+12 % against the day before"."""
+    if not before:
+        return "no requests the day before" if now else ""
+    change = round((now - before) / before * 100)
+    if not change:
+        return "as many as the day before"
+    return f"{change:+,} % against the day before"
 
 
 def _concerns(keys: GatewayKeyQuerySet, now: datetime) -> list[Concern]:

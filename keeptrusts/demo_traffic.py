@@ -23,6 +23,10 @@ HOUR: Final = timedelta(hours=1)
 # Requests an hour at the busiest time of day, by what becomes of the key.
 BUSY: Final = {"llm": 9.0, "llm-rotating": 9.0, "steady": 45.0, "rotating": 30.0, "endless": 12.0, "expiring": 8.0}
 QUIET: Final = 6.0
+# One language-model key has had trouble since so long ago: more of its requests fail, and the others take longer.
+TROUBLE: Final = timedelta(hours=20)
+TROUBLE_ERRORS: Final = 0.16
+TROUBLE_SLOWER: Final = 2.2
 MODELS: Final = (
     # provider, model, operation, weight
     ("openai", "gpt-4.1-mini", "chat", 5),
@@ -68,6 +72,7 @@ class Traffic:
         self.gateways = gateways
         self.sums = Sums()
         self.events: list[NewEvent] = []
+        self.troubled: UUID | None = None
 
     def pour(self, fates: Mapping[UUID, str]) -> None:
         """Write the requests of the last 30 days of these keys, each by what becomes of it."""
@@ -102,6 +107,8 @@ class Traffic:
         gateway = self.gateways["llm-gateway" if life.language_model else self._edge(life.key)]
         error_rate = self.random.choice((0.002, 0.006, 0.01, 0.04))
         address = f"10.20.4.{self.random.randint(10, 250)}"
+        if self.troubled is None and life.language_model and life.until is None and life.busy > BUSY["llm"]:
+            self.troubled = life.key.id
         at = life.since.replace(minute=0, second=0, microsecond=0)
         while at < self.now:
             for moment in self._moments(at, life.busy):
@@ -141,9 +148,12 @@ class Traffic:
         """A request that the gateway reported, with everything it knows; every one is kept as an event."""
         version = life.version_at(at, self.random.random())
         provider, model, operation, _ = self.random.choices(MODELS, [weight for *_, weight in MODELS])[0]
-        failed = self.random.random() < error_rate
+        in_trouble = life.key.id == self.troubled and at > self.now - TROUBLE
+        failed = self.random.random() < (TROUBLE_ERRORS if in_trouble else error_rate)
         status = self.random.choice((429, 500, 503, 400)) if failed else 200
         latency = int(self.random.lognormvariate(6.3 if operation == "chat" else 4.2, 0.6))
+        if in_trouble:
+            latency = int(latency * TROUBLE_SLOWER)
         tokens_in = int(self.random.lognormvariate(6.0, 0.8))
         tokens_out = 0 if failed or operation != "chat" else int(self.random.lognormvariate(5.2, 0.7))
         bucket = BucketKey(bucket_start(at), version.pk, life.key.consumer_group_id, gateway.pk, model)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any, Final
 
 import django_filters
 from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field, inline_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.generics import GenericAPIView
@@ -27,17 +26,13 @@ from audit.exports import csv_response, filters_of, record_export
 from audit.parameters import InstantFilter, TextFilter
 from keys.models import GatewayKey
 from keys.serializers import MetricsJSON, metrics_json
-from usage.figures import Figures, figures, of_key, series
+from usage.figures import WINDOWS, Figures, Usage, of_key, usage
 from usage.models import Outcome, UsageEvent
 from usage.tallies import add_up
 
 CHUNK: Final = 2_000
-# Each window with the step of its series.
-WINDOWS: Final = {
-    "24h": (timedelta(hours=24), timedelta(hours=1)),
-    "7d": (timedelta(days=7), timedelta(hours=6)),
-    "30d": (timedelta(days=30), timedelta(days=1)),
-}
+CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")
+QUANTILES: Final = ("p50", "p95", "p99")
 
 
 class EventJSON(serializers.ModelSerializer[UsageEvent]):
@@ -129,6 +124,11 @@ class UsageEventViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[UsageEven
         return csv_response(request._request, "usage-events.csv", EventJSON.Meta.fields, rows)
 
 
+def _numbers(name: str, fields: tuple[str, ...], *, allow_null: bool) -> serializers.Serializer[Any]:
+    """Describe an object of whole numbers to the schema."""
+    return inline_serializer(name, {field: serializers.IntegerField(allow_null=allow_null) for field in fields})
+
+
 class FiguresJSON(serializers.Serializer[Figures]):
     requests = serializers.IntegerField()
     reported = serializers.IntegerField(help_text="Those of the requests whose status is known.")
@@ -139,10 +139,27 @@ class FiguresJSON(serializers.Serializer[Figures]):
     denials = serializers.IntegerField(help_text="Requests that were refused; never counted as requests.")
     input_tokens = serializers.IntegerField()
     output_tokens = serializers.IntegerField()
+    status_classes = serializers.SerializerMethodField(help_text="The reported requests by the class of their status.")
+    latency_ms = serializers.SerializerMethodField(
+        help_text="Quantiles, estimated from a histogram up to 10 s; null where no latency was reported."
+    )
+
+    @extend_schema_field(_numbers("StatusClasses", CLASSES, allow_null=False))
+    def get_status_classes(self, figures: Figures) -> dict[str, int]:
+        return dict(zip(CLASSES, figures.statuses, strict=True))
+
+    @extend_schema_field(_numbers("LatencyQuantiles", QUANTILES, allow_null=True))
+    def get_latency_ms(self, figures: Figures) -> dict[str, int | None]:
+        return {name: getattr(figures, name) for name in QUANTILES}
 
 
 class PointJSON(serializers.Serializer[Any]):
     start = serializers.DateTimeField()
+    figures = FiguresJSON()
+
+
+class ModelFiguresJSON(serializers.Serializer[Any]):
+    model = serializers.CharField(allow_blank=True, help_text="As the gateway reported it; empty where it did not.")
     figures = FiguresJSON()
 
 
@@ -152,6 +169,7 @@ class KeyMetricsJSON(MetricsJSON):
     window = serializers.ChoiceField(list(WINDOWS))
     figures = FiguresJSON()
     series = PointJSON(many=True)
+    models = ModelFiguresJSON(many=True, help_text="The busiest first.")
 
 
 class KeyMetricsView(GenericAPIView[GatewayKey]):
@@ -171,11 +189,17 @@ class KeyMetricsView(GenericAPIView[GatewayKey]):
         add_up()
         key = self.get_object()
         name = _window(request)
-        window, step = WINDOWS[name]
-        scope = of_key(key.pk)
-        points = PointJSON(series(scope, window=window, step=step), many=True).data
-        seen = FiguresJSON(figures(scope, window=window)).data
-        return Response({**metrics_json(key), "window": name, "figures": seen, "series": points})
+        found = usage(of_key(key.pk), WINDOWS[name])
+        return Response({**metrics_json(key), "window": name, **_usage_json(found)})
+
+
+def _usage_json(found: Usage) -> dict[str, Any]:
+    models = [{"model": model, "figures": figures} for model, figures in found.models]
+    return {
+        "figures": FiguresJSON(found.total).data,
+        "series": PointJSON(found.points, many=True).data,
+        "models": ModelFiguresJSON(models, many=True).data,
+    }
 
 
 def _window(request: Request) -> str:

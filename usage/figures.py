@@ -11,7 +11,7 @@ from operator import add
 from typing import Any, Final
 from uuid import UUID
 
-from django.db.models import F, Q, Sum
+from django.db.models import Case, F, Q, Sum, When
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, TruncDay, TruncHour
 from django.utils import timezone
@@ -201,6 +201,36 @@ def usage(scope: Q, window: Window, *, at: datetime | None = None) -> Usage:
             points[starts[place - 1]] += of_step
     busiest = sorted(models.items(), key=lambda item: (-item[1].requests, item[0]))
     return Usage(total, [Point(start, points[start]) for start in starts], busiest)
+
+
+def day_against_before(scope: Q, *, at: datetime) -> tuple[Figures, Figures, list[Point]]:
+    """Return the figures of the last 24 hours, those of the 24 hours before, and the last 24 hours by hour.
+
+    In one query, and without latency and tokens: the dashboard sums up all there is.
+    """
+    fields = ("requests", "denials", *STATUS_FIELDS)
+    since = at - DAY - BUCKET_SPAN
+    rows = (
+        UsageBucket.objects.filter(scope, start__gt=since - DAY)
+        .order_by()
+        .annotate(
+            of_hour=TruncHour("start", tzinfo=UTC), is_recent=Case(When(start__gt=since, then=True), default=False)
+        )
+        .values_list("of_hour", "is_recent")
+        .annotate(**{f"of_{field}": Sum(field) for field in fields})
+    )
+    starts = _starts(at, DAY, HOUR)
+    points = dict.fromkeys(starts, Figures())
+    day, before = Figures(), Figures()
+    for hour, is_recent, requests, denials, *statuses in rows:
+        of_hour = Figures(requests, denials, statuses=tuple(statuses))
+        if is_recent:
+            day += of_hour
+            if hour in points:
+                points[hour] += of_hour
+        else:
+            before += of_hour
+    return day, before, [Point(start, points[start]) for start in starts]
 
 
 def series(scope: Q, *, window: timedelta = DAY, step: timedelta = HOUR, at: datetime | None = None) -> list[Point]:

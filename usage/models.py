@@ -19,6 +19,8 @@ HOUR: Final = timedelta(hours=1)
 # Upper bounds of the latency histogram's classes, milliseconds; the last class is open.
 LATENCY_BOUNDS: Final = (5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
 LATENCY_FIELDS: Final = (*(f"latency_le_{bound}" for bound in LATENCY_BOUNDS), "latency_above")
+# With fewer errors in 24 hours, nobody is told that a key's error rate rises.
+ERRORS_THAT_COUNT: Final = 10
 STATUS_FIELDS: Final = ("status_1xx", "status_2xx", "status_3xx", "status_4xx", "status_5xx")
 
 
@@ -113,9 +115,14 @@ class UsageBucket(models.Model):
 
     start = models.DateTimeField()
     hourly = models.BooleanField(default=False, db_default=False)
-    gateway = models.ForeignKey("gateways.Gateway", on_delete=models.PROTECT, related_name="usage_buckets")
+    # Gateway and group need no index of their own: each leads another one.
+    gateway = models.ForeignKey(
+        "gateways.Gateway", on_delete=models.PROTECT, related_name="usage_buckets", db_index=False
+    )
     version = models.ForeignKey(KeyVersion, null=True, on_delete=models.PROTECT, related_name="usage_buckets")
-    consumer_group = models.ForeignKey(ConsumerGroup, null=True, on_delete=models.PROTECT, related_name="usage_buckets")
+    consumer_group = models.ForeignKey(
+        ConsumerGroup, null=True, on_delete=models.PROTECT, related_name="usage_buckets", db_index=False
+    )
     model = models.CharField(max_length=100, blank=True)
 
     requests = _count()
@@ -149,6 +156,8 @@ class UsageBucket(models.Model):
         ]
         indexes = [
             models.Index(fields=["version", "-start"], name="bucket_version"),
+            models.Index(fields=["gateway", "-start"], name="bucket_gateway"),
+            models.Index(fields=["consumer_group", "-start"], name="bucket_group"),
             models.Index(fields=["-start"], name="bucket_newest"),
             models.Index(fields=["start"], name="bucket_not_hourly", condition=Q(hourly=False)),
         ]
@@ -180,6 +189,9 @@ class KeyMetrics(models.Model):
             models.Index(fields=["oldest_24h"], name="key_metrics_oldest"),
             models.Index(fields=["last_used_at"], name="key_metrics_last_used"),
             models.Index(fields=["-requests_24h"], name="key_metrics_busiest"),
+            models.Index(
+                fields=["-errors_24h"], name="key_metrics_errors", condition=Q(errors_24h__gte=ERRORS_THAT_COUNT)
+            ),
         ]
 
     def __str__(self) -> str:

@@ -195,7 +195,7 @@ def _classes_chart(points: list[Point], window: Window) -> dict[str, Any]:
     datasets = [_bars(label, colour, counts) for label, colour, counts in columns if any(counts)]
     return {
         "data": json.dumps({"labels": _labels(points, window), "datasets": datasets}),
-        "options": axes(f"Requests in {window.by}", f"Time ({zone()})", stacked=True),
+        "options": axes(f"Requests per {window.by}", f"Time ({zone()})", stacked=True),
         "legend": [(dataset["label"], dataset["label"].lower().replace(" ", "-")) for dataset in datasets],
     }
 
