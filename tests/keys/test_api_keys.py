@@ -25,7 +25,8 @@ from usage.models import KeyMetrics, VersionMetrics
 pytestmark = pytest.mark.django_db
 KEYS = "/api/v1/gateway-keys/"
 FIELDS = [
-    *("id", "name", "description", "consumer_group", "status", "hint", "created_at", "created_by", "expires_at"),
+    *("id", "name", "description", "consumer_group", "status", "hint", "created_at", "created_by", "owner"),
+    *("expires_at",),
     *("allowed_networks", "disabled_at", "revoked_at", "revoked_by", "revoke_reason", "versions", "metrics"),
 ]
 

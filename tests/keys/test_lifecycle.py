@@ -17,7 +17,7 @@ from access.refusals import Conflict, Forbidden
 from audit.actor import Actor
 from audit.models import AuditEntry
 from audit.recording import plain
-from keys import lifecycle
+from keys import bulk, lifecycle
 from keys.issuing import IssuedKey
 from keys.models import ConsumerGroup, GatewayKey, KeyVersion
 from keys.status import KeyStatus, VersionState
@@ -394,7 +394,9 @@ def test_revoke_many_gives_a_result_for_each_key_in_order(manager: Member) -> No
     mine = make_key(consumer_group=make_group(managers=[manager])).key
     foreign = make_key(consumer_group=make_group(managers=[make_member("manager")])).key
     missing = GatewayKey(name="never saved").id
-    results = lifecycle.revoke_many(actor=actor_of(manager), key_ids=[foreign.id, mine.id, missing, mine.id])
+    results = bulk.apply_many(
+        actor=actor_of(manager), fix=bulk.Revoke(), key_ids=[foreign.id, mine.id, missing, mine.id]
+    )
     assert [(result.key_id, type(result.error)) for result in results] == [
         (foreign.id, Forbidden),
         (mine.id, type(None)),
@@ -406,7 +408,7 @@ def test_revoke_many_gives_a_result_for_each_key_in_order(manager: Member) -> No
 def test_revoke_many_refuses_too_many_before_it_does_anything(actor: Actor) -> None:
     key = make_key().key
     with pytest.raises(ValidationError):
-        lifecycle.revoke_many(actor=actor, key_ids=[key.id, *(GatewayKey().id for _ in range(1_000))])
+        bulk.apply_many(actor=actor, fix=bulk.Revoke(), key_ids=[key.id, *(GatewayKey().id for _ in range(1_000))])
     assert not GatewayKey.objects.filter(revoked_at__isnull=False).exists()
 
 
