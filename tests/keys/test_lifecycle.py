@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from access import tokens
+from access.members import edit_member
 from access.models import Member
 from access.refusals import Conflict, Forbidden
 from audit.actor import Actor
@@ -482,3 +483,34 @@ def test_the_database_holds_the_rule_even_against_our_own_code(rule: str) -> Non
     key = make_key().key
     with pytest.raises(IntegrityError), transaction.atomic():
         broken_rows(key)[rule]()
+
+
+# --- owners -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_belongs_to_who_makes_it(actor: Actor, manager: Member) -> None:
+    assert lifecycle.create(actor=actor, name="mine").key.owner == actor.authority
+    assert lifecycle.create(actor=actor, name="theirs", owner=manager).key.owner == manager
+    assert lifecycle.create(actor=actor, name="nobodys", owner=None).key.owner is None
+    assert make_key().key.owner is None
+
+
+def test_another_owner_is_recorded_by_name(actor: Actor, manager: Member) -> None:
+    key = make_key().key
+    lifecycle.edit(actor=actor, key_id=key.pk, changed={"owner": manager})
+    entry = AuditEntry.objects.get(action=AuditAction.KEY_EDITED)
+    assert (entry.before, entry.after) == (
+        {"owner": None, "owner_id": None},
+        {"owner": manager.username, "owner_id": manager.pk},
+    )
+
+
+def test_a_new_owner_is_active_but_who_has_left_may_stay(actor: Actor, manager: Member) -> None:
+    key = make_key(owner=manager).key
+    edit_member(actor=TESTS, member_id=manager.pk, changed={"is_active": False})
+    lifecycle.edit(actor=actor, key_id=key.pk, changed={"owner": manager, "name": "renamed"})
+    with pytest.raises(ValidationError) as refused:
+        lifecycle.edit(actor=actor, key_id=make_key().key.pk, changed={"owner": manager})
+    assert [*refused.value.message_dict] == ["owner"]
+    with pytest.raises(ValidationError):
+        lifecycle.create(actor=actor, name="theirs", owner=manager)
