@@ -5,35 +5,26 @@ Every number is of what the signed-in member sees; the number of queries does no
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlencode
 
-from django.db.models import F
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
 
 from audit import clock
-from audit.moments import moment, relative, zone
+from audit.moments import zone
 from gateways.models import Gateway
+from keys import hygiene
+from keys.hygiene import SOON_DAYS
 from keys.models import ConsumerGroup, GatewayKey, GatewayKeyQuerySet
-from usage.figures import DAY, Figures, day_against_before, seen_by
+from usage.figures import Figures, day_against_before, seen_by
 from usage.templatetags.usage_figures import axes, chart_data, percent
 from usage.trends import busiest, rising
 
 if TYPE_CHECKING:
     from access.models import Member
-
-SOON_DAYS: Final = 7
-UNUSED_DAYS: Final = 30
-# A grace is long when an old value is still accepted for more than this.
-LONG_GRACE: Final = timedelta(days=2)
-# So many keys a list on the dashboard names; the rest is behind its link.
-NAMED: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +39,10 @@ class Figure:
     trend: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Concern:
-    """A reason why keys need attention, the first of them, how many there are, and where the others are listed."""
-
-    title: str
-    icon: str
-    why: str
-    keys: list[tuple[GatewayKey, str, SafeString | str]]
-    count: int
-    link: str
+# So many keys a list on the dashboard names; the rest is behind its link.
+NAMED: Final = 5
+# What the hygiene page shows too, the most pressing first.
+CONCERNS: Final = [hygiene.CONCERNS[slug] for slug in ("expiring_7", "long_grace", "unused", "never_used", "no_expiry")]
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
@@ -76,7 +61,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "used": any(point.figures.requests or point.figures.denials for point in points),
         "busiest": busiest(member, NAMED),
         "rising": rising(member, NAMED, at=now),
-        "concerns": [concern for concern in _concerns(keys, now) if concern.count],
+        "concerns": [found for found in hygiene.survey(keys, now, CONCERNS) if found.count],
         "steps": [] if keys.exists() else _first_steps(member),
     }
     return context
@@ -122,66 +107,6 @@ def _trend(now: int, before: int) -> str:
     return f"{change:+,} % against the day before"
 
 
-def _concerns(keys: GatewayKeyQuerySet, now: datetime) -> list[Concern]:
-    usable = keys.usable(now)
-    return [
-        _concern(
-            "Expiring soon",
-            "schedule",
-            f"They stop working within {SOON_DAYS} days: rotate them, or let them end.",
-            usable.expiring_within(SOON_DAYS, now).order_by("expires_at", "pk"),
-            lambda key: moment(key.expires_at, now=now),
-            _keys_link(expiring_within=SOON_DAYS),
-        ),
-        _concern(
-            "Long in grace",
-            "hourglass_top",
-            "An old value is still accepted for more than two days: end its grace when nobody uses it any more.",
-            usable.filter(grace_until__gt=now + LONG_GRACE).order_by("-grace_until", "pk"),
-            lambda key: moment(key.grace_until, now=now),
-            _keys_link(status=["rotating"]),
-        ),
-        _concern(
-            "Unused for 30 days",
-            "bedtime",
-            "Nobody seems to need them: disable them, then revoke them.",
-            usable.unused_for(UNUSED_DAYS, now).order_by(F("metrics__last_used_at").asc(nulls_first=True), "pk"),
-            lambda key: moment(_last_used(key), absent="never used", now=now),
-            _keys_link(attention=["unused"]),
-        ),
-        _concern(
-            "Never used",
-            "block",
-            "Made more than a day ago, and no gateway has seen one of them.",
-            usable.never_used().filter(created_at__lt=now - DAY).order_by("created_at", "pk"),
-            lambda key: format_html('<span class="kt-quiet">made {}</span>', relative(key.created_at, now)),
-            _keys_link(attention=["never_used"]),
-        ),
-        _concern(
-            "Without expiry",
-            "all_inclusive",
-            "A leaked key of these works until somebody notices: give them an expiry.",
-            usable.without_expiry().order_by("created_at", "pk"),
-            lambda key: format_html('<span class="kt-quiet">made {}</span>', relative(key.created_at, now)),
-            _keys_link(attention=["no_expiry"]),
-        ),
-    ]
-
-
-def _concern(
-    title: str,
-    icon: str,
-    why: str,
-    keys: GatewayKeyQuerySet,
-    when: Callable[[GatewayKey], SafeString | str],
-    link: str,
-) -> Concern:
-    count = keys.count()
-    first = keys.with_metrics().select_related("consumer_group")[:NAMED] if count else []
-    named = [(key, reverse("admin:keys_gatewaykey_change", args=[key.pk]), when(key)) for key in first]
-    return Concern(title, icon, why, named, count, link)
-
-
 def _first_steps(member: Member) -> list[dict[str, Any]]:
     """Return what to do on an empty console, in order: for each step its link where the member may do it."""
     steps = [
@@ -216,10 +141,6 @@ def _first_steps(member: Member) -> list[dict[str, Any]]:
         }
         for title, words, route, permission, model in steps
     ]
-
-
-def _last_used(key: GatewayKey) -> datetime | None:
-    return key.metrics.last_used_at if hasattr(key, "metrics") else None
 
 
 def _keys_link(**filters: Any) -> str:

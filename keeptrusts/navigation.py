@@ -23,6 +23,7 @@ class Screen:
 DASHBOARD = Screen("Dashboard", "dashboard", "admin:index")
 SETTINGS = (
     Screen("Gateway Keys", "key", "admin:keys_gatewaykey_changelist", "keys.view_gatewaykey"),
+    Screen("Hygiene", "cleaning_services", "admin:hygiene", "keys.view_gatewaykey"),
     Screen("Consumer Groups", "groups", "admin:keys_consumergroup_changelist", "keys.view_consumergroup"),
     Screen("Gateways", "router", "admin:gateways_gateway_changelist", "gateways.view_gateway"),
 )

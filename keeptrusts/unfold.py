@@ -17,6 +17,18 @@ def _file(path: str) -> Callable[[HttpRequest], str]:
     return lambda request: static(path)
 
 
+STYLES = (
+    "console",
+    "screens",
+    "usage",
+    "hygiene",
+)
+SCRIPTS = (
+    "console",
+    "usage_charts",
+    "hygiene",
+)
+
 UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "Keeptrusts",
     "SITE_HEADER": "Keeptrusts",
@@ -27,8 +39,8 @@ UNFOLD: dict[str, Any] = {
     "SITE_URL": None,
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_HISTORY": False,
-    "STYLES": [_file("keeptrusts/console.css"), _file("keeptrusts/screens.css"), _file("keeptrusts/usage.css")],
-    "SCRIPTS": [_file("keeptrusts/console.js"), _file("keeptrusts/usage_charts.js")],
+    "STYLES": [_file(f"keeptrusts/{name}.css") for name in STYLES],
+    "SCRIPTS": [_file(f"keeptrusts/{name}.js") for name in SCRIPTS],
     "DASHBOARD_CALLBACK": "keeptrusts.dashboard.dashboard",
     "ACCOUNT": {
         "navigation": [

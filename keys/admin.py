@@ -29,9 +29,9 @@ from audit import clock
 from audit.models import AuditEntry
 from audit.moments import moment
 from keys import group_admin, lifecycle  # noqa: F401  # the groups' screen registers itself
-from keys.admin_bulk import export_selected, revoke_selected
+from keys.admin_bulk import BULK_FIXES, export_selected
 from keys.admin_dialogs import DisableForm, EnableForm, EndGraceForm, RevokeForm, RotateForm
-from keys.admin_filters import AttentionFilter, ExpiringFilter, GroupFilter, StatusFilter
+from keys.admin_filters import AttentionFilter, ExpiringFilter, GroupFilter, OwnerFilter, StatusFilter
 from keys.admin_forms import CreateKeyForm, EditKeyForm, KeyForm
 from keys.issuing import IssuedKey
 from keys.key_search import search
@@ -47,7 +47,7 @@ STATUS_LABELS: Final = {
     KeyStatus.EXPIRED.value: "default",
     KeyStatus.REVOKED.value: "danger",
 }
-FIELDS: Final = ("name", "consumer_group", "expiry", "expires_on", "description", "allowed_networks")
+FIELDS: Final = ("name", "consumer_group", "expiry", "expires_on", "owner", "description", "allowed_networks")
 VERSIONS_SHOWN: Final = 20
 ENTRIES_SHOWN: Final = 10
 
@@ -55,7 +55,7 @@ ENTRIES_SHOWN: Final = 10
 @admin.register(GatewayKey)
 class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
     list_display = ("name", "status_label", "group", "hint_label", "created", "expires", "last_used", "requests_24h")
-    list_filter = (StatusFilter, GroupFilter, ExpiringFilter, AttentionFilter)
+    list_filter = (StatusFilter, GroupFilter, OwnerFilter, ExpiringFilter, AttentionFilter)
     list_select_related = ("consumer_group", "metrics")
     search_fields = ("name", "description", "hint", "id")
     search_help_text = "Name, description, hint or id"
@@ -63,7 +63,7 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
     show_add_link = False
     add_title = "Create Gateway Key"
     add_button = "Create and show the value"
-    actions = (revoke_selected, export_selected)
+    actions = (*BULK_FIXES, export_selected)
     actions_list = ("create",)
     actions_row = ("edit", "rotate", "end_grace", "disable", "enable", "revoke")
     actions_detail = ("rotate", "end_grace", "disable", "enable", "revoke")
@@ -133,6 +133,15 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return self.allows(request, "revoke")
 
+    def has_disable_permission(self, request: HttpRequest) -> bool:
+        return self.allows(request, "disable")
+
+    def has_end_grace_permission(self, request: HttpRequest) -> bool:
+        return self.allows(request, "end_grace")
+
+    def has_edit_permission(self, request: HttpRequest) -> bool:
+        return self.allows(request, "change")
+
     def has_export_permission(self, request: HttpRequest) -> bool:
         return self.allows(request, "export")
 
@@ -176,6 +185,7 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
                 expires_at=given["expires_at"],
                 description=given["description"],
                 allowed_networks=given["allowed_networks"],
+                owner=given["owner"],
             )
             note["id"] = str(issued.key.pk)
         self.show_once(request, secret_of(issued, f"Gateway key {issued.key} created"))

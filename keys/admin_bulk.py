@@ -1,81 +1,61 @@
-"""What the console does with several gateway keys at once: revoke them, or write them to a CSV file."""
+"""What the console does with several selected gateway keys: a bulk fix, or a CSV file of them."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Final, cast
-from uuid import UUID
 
-from django import forms
 from django.contrib import messages
 from django.contrib.admin import action
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.core.exceptions import BadRequest, ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
-from unfold.widgets import UnfoldAdminTextareaWidget
 
 from access.actors import request_actor
-from access.console import ConsoleAdmin, add_errors
-from access.models import Member
-from access.refusals import Forbidden, record_refusal
+from access.console import ConsoleAdmin
 from audit import clock
 from audit.actions import AuditAction
 from audit.exports import filters_of, record_export
-from keys import lifecycle
+from keys import bulk
 from keys.csv_export import csv_of
+from keys.hygiene_pages import FIXES, preview_page
 from keys.models import GatewayKey
-from keys.offers import why_not
-from keys.visibility import manages_all
 
 # More than this is for the API, which sends row by row; here a file is made in memory.
 MOST_EXPORTED: Final = 20_000
-JOINED: Final = ("consumer_group", "created_by", "revoked_by", "metrics")
+JOINED: Final = ("consumer_group", "created_by", "revoked_by", "owner", "metrics")
 
 
-class BulkRevokeForm(forms.Form):
-    reason = forms.CharField(
-        label="Reason",
-        required=False,
-        max_length=500,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2, "placeholder": "Kept with every key and in the audit log"}),
+def _fixes_selected(slug: str, description: str) -> Callable[..., HttpResponse | None]:
+    """Return the bulk action that shows, for the selected keys, the preview of a fix; confirmed is it there."""
+    fix = FIXES[slug]
+
+    def fix_selected(
+        screen: ConsoleAdmin[GatewayKey], request: HttpRequest, queryset: QuerySet[GatewayKey]
+    ) -> HttpResponse | None:
+        # One more than allowed is enough to know that there are too many.
+        keys = list(queryset.select_related(*JOINED).order_by("name", "id")[: bulk.MOST_AT_ONCE + 1])
+        if len(keys) > bulk.MOST_AT_ONCE:
+            messages.error(request, f"At most {bulk.MOST_AT_ONCE:,} keys can be changed at once. Select fewer.")
+            return None
+        return preview_page(request, fix, keys, back=request.get_full_path())
+
+    fix_selected.__name__ = f"{slug.replace('-', '_')}_selected"
+    return cast(
+        "Callable[..., HttpResponse | None]", action(permissions=[fix.verb], description=description)(fix_selected)
     )
 
 
-@action(permissions=["revoke"], description="Revoke selected …")
-def revoke_selected(
-    screen: ConsoleAdmin[GatewayKey], request: HttpRequest, queryset: QuerySet[GatewayKey]
-) -> HttpResponse | None:
-    """Show what will be hit; then, when that was confirmed, revoke exactly what was shown."""
-    confirmed = "confirmed" in request.POST
-    if confirmed:
-        # What was shown, not what the list's filters match by now.
-        queryset = screen.get_queryset(request).filter(pk__in=_ids(request.POST.getlist(ACTION_CHECKBOX_NAME)))
-    form = BulkRevokeForm(request.POST if confirmed else None)
-    if confirmed and form.is_valid():
-        try:
-            _revoke(request, [key.pk for key in queryset], form.cleaned_data["reason"])
-            return None
-        except ValidationError as error:
-            add_errors(form, error)
-    # One more than allowed is enough to know that there are too many.
-    keys = list(queryset.select_related(*JOINED).order_by("name", "id")[: lifecycle.MOST_AT_ONCE + 1])
-    if len(keys) > lifecycle.MOST_AT_ONCE:
-        messages.error(request, f"At most {lifecycle.MOST_AT_ONCE:,} keys can be revoked at once. Select fewer.")
-        return None
-    revocable, skipped = _sort_out(cast(Member, request.user), keys)
-    context = {
-        **screen.admin_site.each_context(request),
-        "title": "Revoke selected gateway keys",
-        "opts": screen.opts,
-        "form": form,
-        "revocable": revocable,
-        "skipped": skipped,
-        "action_checkbox_name": ACTION_CHECKBOX_NAME,
-    }
-    return TemplateResponse(request, "keys/revoke_selected.html", context)
+BULK_FIXES: Final = tuple(
+    _fixes_selected(slug, description)
+    for slug, description in (
+        ("set-expiry", "Set expiry of selected …"),
+        ("owner", "Change owner of selected …"),
+        ("scope", "Scope selected to a group …"),
+        ("end-grace", "End grace of selected …"),
+        ("disable", "Disable selected …"),
+        ("revoke", "Revoke selected …"),
+    )
+)
 
 
 @action(permissions=["export"], description="Export selected (CSV)")
@@ -102,40 +82,3 @@ def export_selected(
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{filename}"', "Cache-Control": "no-store"},
     )
-
-
-def _revoke(request: HttpRequest, key_ids: list[UUID], reason: str) -> None:
-    actor = request_actor(request)
-    results = lifecycle.revoke_many(actor=actor, key_ids=key_ids, reason=reason)
-    outcomes = Counter(type(result.error) for result in results)
-    for result in results:
-        if isinstance(result.error, Forbidden):
-            record_refusal(actor, result.error)
-    if revoked := outcomes.pop(type(None), 0):
-        change = next((result.key.narrowing for result in results if result.key is not None), None)
-        where = change.told(", and refused") if change is not None else ""
-        messages.success(request, f"{_keys(revoked)} revoked{where}.")
-    if left := outcomes.total():
-        messages.warning(request, f"{_keys(left)} not revoked: your role does not allow it, or they are gone.")
-
-
-def _sort_out(member: Member, keys: list[GatewayKey]) -> tuple[list[GatewayKey], list[tuple[GatewayKey, str]]]:
-    """Return the keys that would be revoked, and the others each with the reason why not."""
-    now = clock.now()
-    managed = manages_all(member, {key.consumer_group_id for key in keys})
-    reasons = {
-        key: why_not("revoke", key, now) or ("" if managed[key.consumer_group_id] else "You do not manage its group.")
-        for key in keys
-    }
-    return [key for key in keys if not reasons[key]], [(key, reason) for key, reason in reasons.items() if reason]
-
-
-def _ids(texts: Iterable[str]) -> list[UUID]:
-    try:
-        return [UUID(text) for text in texts]
-    except ValueError as error:
-        raise BadRequest("not the id of a key") from error
-
-
-def _keys(count: int) -> str:
-    return "1 key" if count == 1 else f"{count:,} keys"

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from unfold.widgets import (
     INPUT_CLASSES,
@@ -91,7 +91,7 @@ class KeyForm(forms.ModelForm[GatewayKey]):
 
     class Meta:
         model = GatewayKey
-        fields = ("name", "description", "consumer_group", "allowed_networks")
+        fields = ("name", "description", "consumer_group", "owner", "allowed_networks")
         widgets = {
             "name": UnfoldAdminTextInputWidget(attrs={"autocomplete": "off", "placeholder": "billing-service"}),
             "description": UnfoldAdminTextareaWidget(attrs={"rows": 3}),
@@ -114,6 +114,14 @@ class KeyForm(forms.ModelForm[GatewayKey]):
             if not everywhere
             else "The key is accepted for this group's traffic alone; unscoped, for traffic of every group.",
         )
+        self.fields["owner"] = forms.ModelChoiceField(
+            queryset=self._owners(),
+            required=False,
+            empty_label="Nobody",
+            widget=UnfoldAdminSelectWidget,
+            initial=self.instance.owner_id,
+            help_text="Who answers for the key, and is asked before it is revoked.",
+        )
         self.fields["name"].help_text = "The application that it is given to."
         self.fields["expires_on"].help_text = f"The key works until the end of this day, {zone()}."
         self.fields["expires_on"].widget.attrs["min"] = timezone.localdate(now).isoformat()
@@ -122,6 +130,11 @@ class KeyForm(forms.ModelForm[GatewayKey]):
     def _groups(self) -> QuerySet[ConsumerGroup]:
         """Return the groups to choose from: a Manager sees those that they manage, and an Admin all."""
         return self.member.visible(ConsumerGroup.objects.all())
+
+    def _owners(self) -> QuerySet[Member]:
+        """Return who may be named: active members, and who is the owner now, though they were taken out."""
+        members: QuerySet[Member] = Member.objects.filter(Q(is_active=True) | Q(pk=self.instance.owner_id))
+        return members.order_by("username")
 
     def _choices(self, now: datetime) -> list[tuple[str, str]]:
         dates = {days: timezone.localdate(now + timedelta(days=days)) for days in PRESET_DAYS}
@@ -180,6 +193,7 @@ class CreateKeyForm(KeyForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["expiry"].initial = "90"
+        self.fields["owner"].initial = self.member.pk
 
 
 class EditKeyForm(KeyForm):
@@ -203,7 +217,7 @@ class EditKeyForm(KeyForm):
 
     def changed(self) -> dict[str, Any]:
         """Return what the verb is to change: an expiry that is kept is not named, so that nothing sets it anew."""
-        names = ["name", "description", "consumer_group", "allowed_networks"]
+        names = ["name", "description", "consumer_group", "owner", "allowed_networks"]
         if self.cleaned_data["expiry"] != KEEP:
             names.append("expires_at")
         return {name: self.cleaned_data[name] for name in names}

@@ -22,17 +22,16 @@ from rest_framework.response import Response
 from access.actors import caller, request_actor
 from access.errors import ApiError
 from access.idempotency import SecretResponse, once
-from access.refusals import Forbidden, record_refusal
+from access.refusals import Forbidden
 from access.schema import CSV, IF_MATCH, IN_FORCE_ON
 from access.serializers import StrictSerializer
 from access.viewsets import ApiViewSet
 from audit.actions import AuditAction
 from audit.exports import csv_response, filters_of, record_export
-from keys import groups, key_search, lifecycle
+from keys import bulk, groups, key_search, lifecycle
 from keys.csv_export import COLUMNS, cell, with_version
 from keys.filters import KeyFilters
 from keys.issuing import IssuedKey
-from keys.lifecycle import RevokeResult
 from keys.models import ConsumerGroup, GatewayKey, KeyVersion
 from keys.narrowing import narrowing
 from keys.serializers import (
@@ -70,7 +69,7 @@ class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, DecidingViewSet[Gate
 
     queryset = (
         GatewayKey.objects.with_metrics()
-        .select_related("consumer_group", "created_by", "revoked_by")
+        .select_related("consumer_group", "created_by", "revoked_by", "owner")
         .prefetch_related(Prefetch("versions", KeyVersion.objects.select_related("metrics")))
     )
     serializer_class = KeyJSON
@@ -155,11 +154,10 @@ class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, DecidingViewSet[Gate
         wanted, actor = self.body(BulkRevocation), request_actor(request)
         ids = list(dict.fromkeys(wanted.pop("ids")))
         visible = set(caller(request).visible(GatewayKey.objects.filter(pk__in=ids)).values_list("pk", flat=True))
-        done = lifecycle.revoke_many(actor=actor, key_ids=[pk for pk in ids if pk in visible], **wanted)
+        fix = bulk.Revoke(**wanted)
+        done = bulk.apply_many(actor=actor, fix=fix, key_ids=[pk for pk in ids if pk in visible])
         results = {result.key_id: result for result in done}
-        for result in done:
-            if isinstance(result.error, Forbidden):
-                record_refusal(actor, result.error)
+        bulk.record_refusals(actor, done)
         self.change = next((key.narrowing for result in done if (key := result.key)), None)
         return Response({"results": [_result_json(pk, results.get(pk)) for pk in ids]})
 
@@ -232,7 +230,7 @@ def _require_match(key: GatewayKey, expected: str) -> None:
         raise ApiError(HTTPStatus.PRECONDITION_FAILED, "precondition_failed", detail)
 
 
-def _result_json(key_id: UUID, result: RevokeResult | None) -> dict[str, Any]:
+def _result_json(key_id: UUID, result: bulk.BulkResult | None) -> dict[str, Any]:
     facts: dict[str, Any] = {"id": str(key_id), "revoked": False, "status": None, "error": None}
     if result is not None and result.key is not None:
         return {**facts, "revoked": True, "status": KeyStatus.REVOKED.value}

@@ -16,7 +16,7 @@ from keys.models import GatewayKey, KeyVersion
 
 # The same as in the API's export.
 COLUMNS: Final = (
-    *("id", "name", "description", "consumer_group", "status", "hint", "version", "created_at", "created_by"),
+    *("id", "name", "description", "consumer_group", "status", "hint", "version", "created_at", "created_by", "owner"),
     *("expires_at", "allowed_networks", "disabled_at", "revoked_at", "revoked_by", "revoke_reason"),
     *("total_requests", "last_used_at", "requests_24h", "error_rate", "error_rate_24h"),
 )
@@ -73,6 +73,8 @@ def cell(key: GatewayKey, column: str) -> object:
             return key.consumer_group.slug if key.consumer_group else None
         case "created_by":
             return key.created_by.username if key.created_by else "system"
+        case "owner":
+            return key.owner.username if key.owner else None
         case "revoked_by" if key.revoked_at is not None:
             return key.revoked_by.username if key.revoked_by else "system"
         case "allowed_networks":

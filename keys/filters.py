@@ -14,6 +14,8 @@ class KeyFilters(django_filters.FilterSet):
         choices=KeyStatus.choices, method="in_status", help_text="May be said several times: in one of them."
     )
     consumer_group = TextFilter("consumer_group__slug", help_text="A slug.")
+    owner = TextFilter("owner__username", help_text="A username.")
+    owner_left = FlagFilter(method="has_no_owner", help_text="Keys whose owner was taken out or is nobody, or others.")
     unscoped = FlagFilter(method="is_unscoped", help_text="Keys for traffic of every group, or the others.")
     expires_before = InstantFilter("expires_at", "lt")
     expires_after = InstantFilter("expires_at", "gte")
@@ -34,6 +36,9 @@ class KeyFilters(django_filters.FilterSet):
 
     def is_unscoped(self, keys: GatewayKeyQuerySet, name: str, wanted: bool) -> GatewayKeyQuerySet:
         return keys.unscoped() if wanted else keys.filter(consumer_group__isnull=False)
+
+    def has_no_owner(self, keys: GatewayKeyQuerySet, name: str, wanted: bool) -> GatewayKeyQuerySet:
+        return keys.owner_left() if wanted else keys.filter(owner__is_active=True)
 
     def expiring_within(self, keys: GatewayKeyQuerySet, name: str, days: int) -> GatewayKeyQuerySet:
         return keys.expiring_within(days)

@@ -9,7 +9,6 @@ a code); ValidationError at the field. Nothing is changed by a verb that raises.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final
@@ -19,7 +18,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from access.models import Member
-from access.refusals import Conflict, Forbidden
+from access.refusals import Conflict
 from access.rules import require
 from access.text import clean_text, refuse_unknown
 from audit import clock
@@ -35,9 +34,8 @@ from keys.status import KeyStatus
 
 # What gateways decide by.
 DECIDED_BY: Final = frozenset({"consumer_group", "allowed_networks", "expires_at"})
-EDITABLE: Final = frozenset({"name", "description", "consumer_group", "expires_at", "allowed_networks"})
+EDITABLE: Final = frozenset({"name", "description", "consumer_group", "expires_at", "allowed_networks", "owner"})
 FINAL: Final = frozenset({KeyStatus.REVOKED, KeyStatus.EXPIRED})
-MOST_AT_ONCE: Final = 1_000
 
 
 class Unset(Enum):
@@ -57,10 +55,12 @@ def create(
     expires_at: datetime | Unset | None = UNSET,
     description: str = "",
     allowed_networks: Iterable[str] = (),
+    owner: Member | Unset | None = UNSET,
 ) -> IssuedKey:
     """Make a key with its first version and return it with its value, shown this once.
 
     consumer_group: None = traffic of every group. expires_at: None = never; not said = the policy's default.
+    owner: who answers for it, an active member; None = nobody; not said = the acting member.
     """
     now = clock.now()
     # Nobody holds anything of it, but that its value is unknown.
@@ -73,6 +73,7 @@ def create(
             allowed_networks=clean_networks(allowed_networks),
             created_at=now,
             created_by=_member(actor),
+            owner=_member(actor) if owner is UNSET else _active(owner),
         )
         require(actor, "keys.add_gatewaykey", key)
         if expires_at is UNSET:
@@ -87,13 +88,14 @@ def create(
     return issued
 
 
-def edit(*, actor: Actor, key_id: UUID, changed: Mapping[str, Any]) -> GatewayKey:
+def edit(*, actor: Actor, key_id: UUID, changed: Mapping[str, Any], within: Narrowing | None = None) -> GatewayKey:
     """Give a key other particulars (EDITABLE); what is not named stays. Nothing new is no entry.
 
-    Moving it needs rights on both groups, and the new group's policy holds for the expiry it keeps.
+    Moving it needs rights on both groups, and the new group's policy holds for the expiry it keeps. A new owner is an
+    active member, or None for nobody. within: the change of several keys that this is part of, as for every verb.
     """
     refuse_unknown(changed, EDITABLE)
-    with narrowing() as change, transaction.atomic():
+    with narrowing(within=within) as change, transaction.atomic():
         key, now = _locked(key_id), clock.now()
         require(actor, "keys.change_gatewaykey", key)
         _refuse_when(key, FINAL, "keys.change_gatewaykey", now)
@@ -143,9 +145,9 @@ def rotate(*, actor: Actor, key_id: UUID, grace: timedelta | None = None, renew_
     return issued
 
 
-def end_grace(*, actor: Actor, key_id: UUID) -> GatewayKey:
+def end_grace(*, actor: Actor, key_id: UUID, within: Narrowing | None = None) -> GatewayKey:
     """Refuse every version but the current one from now on. Conflict `not_in_grace` where none is accepted."""
-    with narrowing() as change, transaction.atomic():
+    with narrowing(within=within) as change, transaction.atomic():
         key, now = _locked(key_id), clock.now()
         permission = "keys.end_grace_gatewaykey"
         require(actor, permission, key)
@@ -171,9 +173,9 @@ def close_grace(*, actor: Actor, key_id: UUID) -> bool:
     return True
 
 
-def disable(*, actor: Actor, key_id: UUID) -> GatewayKey:
+def disable(*, actor: Actor, key_id: UUID, within: Narrowing | None = None) -> GatewayKey:
     """Refuse the key until it is enabled again."""
-    with narrowing() as change, transaction.atomic():
+    with narrowing(within=within) as change, transaction.atomic():
         key, now = _locked(key_id), clock.now()
         permission = "keys.disable_gatewaykey"
         require(actor, permission, key)
@@ -201,16 +203,10 @@ def enable(*, actor: Actor, key_id: UUID) -> GatewayKey:
     return key
 
 
-def revoke(*, actor: Actor, key_id: UUID, reason: str = "") -> GatewayKey:
+def revoke(*, actor: Actor, key_id: UUID, reason: str = "", within: Narrowing | None = None) -> GatewayKey:
     """Refuse every value of the key for good. Of a revoked key nothing changes, and there is no second entry."""
     reason = clean_text(reason, field="reason", limit=500)
-    with narrowing() as change:
-        return revoke_as_part_of(change, actor=actor, key_id=key_id, reason=reason)
-
-
-def revoke_as_part_of(change: Narrowing, *, actor: Actor, key_id: UUID, reason: str) -> GatewayKey:
-    """Revoke a key, and leave it to the caller to make the change known: together with others'."""
-    with transaction.atomic():
+    with narrowing(within=within) as change, transaction.atomic():
         key = _locked(key_id)
         require(actor, "keys.revoke_gatewaykey", key)
         # Also of a key that is revoked already: whoever asks again may not know whether the first time has arrived.
@@ -239,38 +235,6 @@ def expire(*, actor: Actor, key_id: UUID) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class RevokeResult:
-    """What became of one key of many. error: None where it is revoked now; else why not."""
-
-    key_id: UUID
-    key: GatewayKey | None
-    error: GatewayKey.DoesNotExist | Forbidden | None = None
-
-
-def revoke_many(*, actor: Actor, key_ids: Iterable[UUID], reason: str = "") -> list[RevokeResult]:
-    """Revoke each key on its own, with results in the order given; one that fails never costs the others.
-
-    Errors: ValidationError for a bad reason or more than MOST_AT_ONCE keys, before anything is done.
-    """
-    reason = clean_text(reason, field="reason", limit=500)
-    unique = list(dict.fromkeys(key_ids))
-    if len(unique) > MOST_AT_ONCE:
-        message = f"At most {MOST_AT_ONCE:,} keys at once."
-        raise ValidationError({"ids": ValidationError(message, code="too_many")})
-    results = {}
-    with narrowing() as change:
-        # Every caller locks in one order: where a transaction holds all of these locks (`Idempotency-Key`), two that
-        # were given the same keys in another order would wait for each other.
-        for key_id in sorted(unique):
-            try:
-                key = revoke_as_part_of(change, actor=actor, key_id=key_id, reason=reason)
-                results[key_id] = RevokeResult(key_id, key)
-            except (GatewayKey.DoesNotExist, Forbidden) as error:
-                results[key_id] = RevokeResult(key_id, None, error)
-    return [results[key_id] for key_id in unique]
-
-
 def snapshot(key: GatewayKey) -> dict[str, Any]:
     """Return what the audit log says of a key: never anything that a value could be made from."""
     return {
@@ -279,6 +243,8 @@ def snapshot(key: GatewayKey) -> dict[str, Any]:
         "consumer_group": key.consumer_group.slug if key.consumer_group else None,
         "consumer_group_id": key.consumer_group_id,
         "allowed_networks": list(key.allowed_networks),
+        "owner": key.owner.username if key.owner else None,
+        "owner_id": key.owner_id,
         "hint": key.hint,
         "expires_at": key.expires_at,
         "lifetime": key.lifetime,
@@ -296,7 +262,7 @@ def _changed(key: GatewayKey, change: Narrowing) -> None:
 
 def _locked(key_id: UUID) -> GatewayKey:
     # Ids never change: whoever writes usage of the key or its group must not wait for a verb, nor a verb for them.
-    keys = GatewayKey.objects.select_for_update(of=("self",), no_key=True).select_related("consumer_group")
+    keys = GatewayKey.objects.select_for_update(of=("self",), no_key=True).select_related("consumer_group", "owner")
     return keys.get(pk=key_id)
 
 
@@ -323,6 +289,9 @@ def _apply(key: GatewayKey, changed: Mapping[str, Any], now: datetime) -> None:
         key.description = clean_text(changed["description"], field="description", limit=2_000, lines=True)
     if "allowed_networks" in changed:
         key.allowed_networks = clean_networks(changed["allowed_networks"])
+    # Who is the owner already may stay it, also where they were taken out meanwhile.
+    if "owner" in changed and changed["owner"] != key.owner:
+        key.owner = _active(changed["owner"])
     moved = "consumer_group" in changed and _group_id(changed["consumer_group"]) != key.consumer_group_id
     if moved:
         key.consumer_group = _locked_group(changed["consumer_group"])
@@ -374,6 +343,16 @@ def _grace_is_over(
 
 def _member(actor: Actor) -> Member | None:
     return actor.authority if actor.kind is ActorKind.MEMBER and isinstance(actor.authority, Member) else None
+
+
+def _active(owner: Member | None) -> Member | None:
+    """Return the member as they are now; ValidationError at `owner` for one who was taken out."""
+    if owner is None:
+        return None
+    found: Member | None = Member.objects.active().filter(pk=owner.pk).first()
+    if found is None:
+        raise ValidationError({"owner": ValidationError("There is no such active member.", code="does_not_exist")})
+    return found
 
 
 def _about(key: GatewayKey) -> Subject:

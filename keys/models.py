@@ -132,6 +132,10 @@ class GatewayKeyQuerySet(models.QuerySet["GatewayKey"]):
         """Narrow to keys that are accepted for traffic of every group."""
         return self.filter(consumer_group__isnull=True)
 
+    def owner_left(self) -> GatewayKeyQuerySet:
+        """Narrow to keys that nobody answers for: their owner was taken out, or they never had one."""
+        return self.filter(Q(owner__isnull=True) | Q(owner__is_active=False))
+
     def with_metrics(self) -> GatewayKeyQuerySet:
         """Fetch each key's figures with it: `getattr(key, "metrics", None)`, None where nothing was counted yet."""
         return self.select_related("metrics")
@@ -160,6 +164,10 @@ class GatewayKey(models.Model):
     hint = models.CharField(max_length=16)
     created_at = models.DateTimeField("created")
     created_by = models.ForeignKey(Member, null=True, on_delete=models.PROTECT, related_name="+")
+    # Who answers for it, and is asked before it is revoked; nobody where the console's jobs or commands made it.
+    owner = models.ForeignKey(
+        Member, null=True, blank=True, on_delete=models.PROTECT, related_name="owned_keys", db_index=False
+    )
     expires_at = models.DateTimeField("expires", null=True, blank=True)
     # The span chosen when the expiry was last set; rotation renews by it.
     lifetime = models.DurationField(null=True, blank=True)
@@ -200,6 +208,7 @@ class GatewayKey(models.Model):
             # What begins like this: another order than the one that people read.
             models.Index(fields=["hint"], name="key_hint_start", opclasses=["varchar_pattern_ops"]),
             models.Index(fields=["consumer_group", "-created_at", "id"], name="key_group_newest"),
+            models.Index(fields=["owner", "-created_at", "id"], name="key_owner_newest"),
             models.Index(fields=["expires_at"], name="key_expires"),
             models.Index(
                 fields=["expires_at"],

@@ -86,11 +86,15 @@ class Narrowing:
 
 
 @contextmanager
-def narrowing(*, waits: bool = True) -> Iterator[Narrowing]:
+def narrowing(*, waits: bool = True, within: Narrowing | None = None) -> Iterator[Narrowing]:
     """Collect what the block changes; at its end, or when the transaction around it commits, make it known.
 
     Also where the block raises: a part of it may be committed.
+    within: what the block's change is part of; whoever began that makes it known.
     """
+    if within is not None:
+        yield within
+        return
     change = Narrowing(waits=waits)
     try:
         yield change

@@ -66,6 +66,7 @@ class KeyJSON(serializers.ModelSerializer[GatewayKey]):
     consumer_group = serializers.SlugRelatedField("slug", read_only=True, allow_null=True)  # type: ignore[var-annotated]
     status = serializers.SerializerMethodField()
     created_by = serializers.SerializerMethodField()
+    owner = serializers.SlugRelatedField("username", read_only=True, allow_null=True)  # type: ignore[var-annotated]
     allowed_networks = serializers.ListField(child=serializers.CharField())
     revoked_by = serializers.SerializerMethodField()
     versions = VersionJSON(many=True)
@@ -82,6 +83,7 @@ class KeyJSON(serializers.ModelSerializer[GatewayKey]):
             "hint",
             "created_at",
             "created_by",
+            "owner",
             "expires_at",
             "allowed_networks",
             "disabled_at",
@@ -130,6 +132,7 @@ def etag_of(key: GatewayKey) -> str:
     """Return the ETag of what verbs change of a key. Its figures change all the time and are not part of it."""
     facts = [
         *(getattr(key, field) for field in ("id", "name", "description", "consumer_group_id", "allowed_networks")),
+        key.owner_id,
         *(getattr(key, field) for field in ("expires_at", "disabled_at", "revoked_at", "revoke_reason")),
         sorted((version.number, str(version.valid_until)) for version in key.versions.all()),
     ]
@@ -160,6 +163,19 @@ class GroupField(TextField):
         return group
 
 
+class OwnerField(TextField):
+    """The username of an active member."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"allow_blank": False, **kwargs})
+
+    def to_internal_value(self, data: Any) -> Member:  # type: ignore[override]  # a username stands for its member
+        member: Member | None = Member.objects.active().filter(username=super().to_internal_value(data)).first()
+        if member is None:
+            raise serializers.ValidationError("There is no active member of this name.", code="does_not_exist")
+        return member
+
+
 class NewKey(StrictSerializer):
     name = TextField()
     description = TextField(required=False)
@@ -168,6 +184,9 @@ class NewKey(StrictSerializer):
         required=False, allow_null=True, help_text="Absent: as the group's policy proposes. Null: never."
     )
     allowed_networks = TextListField(required=False, help_text="CIDR, IPv4 and IPv6. Empty: anywhere.")
+    owner = OwnerField(
+        required=False, allow_null=True, help_text="Who answers for it, a username; null: nobody. Absent: the caller."
+    )
 
 
 class KeyChanges(NewKey):

@@ -79,7 +79,7 @@ def _revoke_if_idle(change: Narrowing, group: ConsumerGroup, key_id: UUID) -> bo
         if current.idle_days is None or not _idle(current, clock.now()).filter(pk=key_id).exists():
             return False
         reason = f"Unused for {current.idle_days} days, the limit that {current.name} sets."
-        lifecycle.revoke_as_part_of(change, actor=Actor.system("idle keys"), key_id=key_id, reason=reason)
+        lifecycle.revoke(actor=Actor.system("idle keys"), key_id=key_id, reason=reason, within=change)
     return True
 
 

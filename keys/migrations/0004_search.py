@@ -38,7 +38,7 @@ def drop_trigrams(apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) -> N
 class Migration(migrations.Migration):
     # Concurrently: nobody who writes keys waits.
     atomic = False
-    dependencies = [("keys", "0002_invalidation")]
+    dependencies = [("keys", "0003_owner")]
 
     operations = [
         migrations.AddIndex("gatewaykey", models.Index(fields=["hint", "id"], name="key_hint")),

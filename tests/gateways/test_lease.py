@@ -22,7 +22,7 @@ from gateways import processes
 from gateways.models import GatewayProcess
 from gateways.question import read_question
 from gateways.registry import edit_gateway, rotate_token
-from keys import lifecycle, sweeps
+from keys import bulk, lifecycle, sweeps
 from keys.groups import edit_group
 from keys.models import GatewayKey, Invalidation
 from keys.narrowing import Kind, Narrowing
@@ -141,7 +141,7 @@ def by_idle_days(key_id: UUID) -> None:
     ("change", "reason"),
     [
         (lambda key_id: lifecycle.revoke(actor=TESTS, key_id=key_id), "key_revoked"),
-        (lambda key_id: lifecycle.revoke_many(actor=TESTS, key_ids=[uuid4(), key_id]), "key_revoked"),
+        (lambda key_id: bulk.apply_many(actor=TESTS, fix=bulk.Revoke(), key_ids=[uuid4(), key_id]), "key_revoked"),
         (lambda key_id: lifecycle.disable(actor=TESTS, key_id=key_id), "key_disabled"),
         (by_end_grace, "grace_over"),
         (lambda key_id: lifecycle.rotate(actor=TESTS, key_id=key_id, grace=timedelta(0)), "grace_over"),

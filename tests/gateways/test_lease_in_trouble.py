@@ -23,7 +23,7 @@ from gateways.announcements import CHANNEL
 from gateways.lease import Lease
 from gateways.models import GatewayProcess
 from gateways.registry import IssuedToken, rotate_token
-from keys import lifecycle
+from keys import bulk, lifecycle
 from keys.issuing import IssuedKey
 from keys.models import GatewayKey, Invalidation
 from keys.narrowing import Kind, Narrowing
@@ -195,6 +195,6 @@ def test_what_was_revoked_before_another_failed_is_made_known(plane: Plane, monk
 
     monkeypatch.setattr("keys.lifecycle.record", fail_the_second_time)
     with pytest.raises(OperationalError):
-        lifecycle.revoke_many(actor=TESTS, key_ids=[first.key.id, second.key.id])
+        bulk.apply_many(actor=TESTS, fix=bulk.Revoke(), key_ids=[first.key.id, second.key.id])
     assert plane.authorize(token, first.value).reason == "key_revoked"
     assert plane.authorize(token, second.value).status == 200

@@ -25,7 +25,8 @@ from usage.models import KeyMetrics, VersionMetrics
 pytestmark = pytest.mark.django_db
 KEYS = "/api/v1/gateway-keys/"
 FIELDS = [
-    *("id", "name", "description", "consumer_group", "status", "hint", "created_at", "created_by", "expires_at"),
+    *("id", "name", "description", "consumer_group", "status", "hint", "created_at", "created_by", "owner"),
+    *("expires_at",),
     *("allowed_networks", "disabled_at", "revoked_at", "revoked_by", "revoke_reason", "versions", "metrics"),
 ]
 
@@ -352,3 +353,17 @@ def test_a_console_session_works_with_the_csrf_token(admin: Member) -> None:
     )
     assert answer.status_code == 201
     assert AuditEntry.objects.get(action="gateway_key.created").credential == "session"
+
+
+def test_the_owner_is_a_username_that_may_be_changed(admin_api: APIClient) -> None:
+    make_member("auditor", username="olga.owner")
+    made = admin_api.post(KEYS, {"name": "a"}).json()
+    assert made["owner"] == "ada.admin"
+    address = f"{KEYS}{made['id']}/"
+    assert admin_api.patch(address, {"owner": "olga.owner"}).json()["owner"] == "olga.owner"
+    assert [key["id"] for key in admin_api.get(f"{KEYS}?owner=olga.owner").json()["results"]] == [made["id"]]
+    assert admin_api.get(f"{KEYS}?owner_left=true").json()["results"] == []
+    assert admin_api.patch(address, {"owner": None}).json()["owner"] is None
+    assert len(admin_api.get(f"{KEYS}?owner_left=true").json()["results"]) == 1
+    assert code(admin_api.patch(address, {"owner": "nobody.known"})) == (400, "invalid")
+    assert admin_api.post(KEYS, {"name": "b", "owner": None}).json()["owner"] is None

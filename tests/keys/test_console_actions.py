@@ -17,13 +17,14 @@ from access.tokens import digest
 from audit import clock
 from audit.actions import AuditAction
 from audit.models import AuditEntry
-from keys import lifecycle
+from keys import bulk, lifecycle
 from keys.models import GatewayKey
 from keys.status import KeyStatus
 from tests.factories import TESTS, make_group, make_key, make_member
-from tests.keys.conftest import KEYS, Console, dialog_of, page_of
+from tests.keys.conftest import KEYS, Console, dialog_of, page_of, text_of
 
 SENT = {"_form_submitted": "True"}
+BULK = "/admin/hygiene/{}/"
 
 
 def rotation(**given: Any) -> dict[str, Any]:
@@ -200,6 +201,18 @@ def test_the_page_of_a_key_offers_what_role_and_state_allow(
 # --- several at once --------------------------------------------------------------------------------------------------
 
 
+def shown(page: Any, step: str = "apply", **given: Any) -> dict[str, Any]:
+    """Return what the form of a preview sends."""
+    hidden = {name: page.context[name] for name in ("ids", "shown", "back")}
+    return {**hidden, "skipped": page.context["skipped_ids"], "step": step, **given}
+
+
+def results(page: Any) -> dict[str, str]:
+    """Return, by the name of each key, why nothing was done; "" where it was."""
+    told = {str(key or result.key_id): result.why_not for key, result in page.context["rows"]}
+    return told | {plan.key.name: plan.why_not for plan in page.context["left"]}
+
+
 def test_bulk_revoke_asks_first_and_says_what_will_be_hit(console: Console, manager: Member) -> None:
     make_group(managers=[make_member("manager")])
     theirs = make_key("theirs", consumer_group=make_group()).key
@@ -207,25 +220,23 @@ def test_bulk_revoke_asks_first_and_says_what_will_be_hit(console: Console, mana
     lifecycle.revoke(actor=TESTS, key_id=revoked.pk)
     page = console(manager).post(KEYS, selected("revoke_selected", theirs, unscoped, revoked))
     text = page.content.decode()
-    assert [key.name for key in page.context["revocable"]] == ["theirs"]
-    assert {key.name: why for key, why in page.context["skipped"]} == {
-        "unscoped": "You do not manage its group.",
+    assert [plan.key.name for plan in page.context["doable"]] == ["theirs"]
+    assert {plan.key.name: plan.why_not for plan in page.context["skipped"]} == {
+        "unscoped": "You do not manage every group.",
         "over": "This key is revoked already.",
     }
     assert "Never" in text
-    assert "bg-red-600" in text
+    assert "kt-fix-red" in text
     assert theirs.status is KeyStatus.ACTIVE
 
 
 def test_bulk_revoke_revokes_what_was_confirmed(console: Console, admin: Member) -> None:
     first, second, third = (make_key().key for _ in range(3))
-    answer = console(admin).post(
-        # The list's filter no longer matches: what was shown is what is meant.
-        f"{KEYS}?status=disabled",
-        selected("revoke_selected", first, second, confirmed="yes", reason="Team dissolved"),
-        follow=True,
-    )
-    assert "2 keys revoked." in answer.content.decode()
+    client = console(admin)
+    page = client.post(f"{KEYS}?status=active", selected("revoke_selected", first, second))
+    answer = client.post(BULK.format("revoke"), shown(page, reason="Team dissolved"))
+    assert "2 keys done" in text_of(answer)
+    assert f'href="{KEYS}?status=active"' in answer.content.decode()
     for key in (first, second, third):
         key.refresh_from_db()
     assert [key.revoke_reason for key in (first, second, third)] == ["Team dissolved", "Team dissolved", ""]
@@ -235,27 +246,135 @@ def test_bulk_revoke_revokes_what_was_confirmed(console: Console, admin: Member)
 def test_bulk_revoke_of_what_is_not_theirs_is_refused_and_recorded(console: Console, manager: Member) -> None:
     make_group(managers=[make_member("manager")])
     unscoped = make_key("unscoped").key
-    answer = console(manager).post(KEYS, selected("revoke_selected", unscoped, confirmed="yes"), follow=True)
-    assert "1 key not revoked" in answer.content.decode()
+    answer = console(manager).post(BULK.format("revoke"), {"step": "apply", "ids": str(unscoped.pk)})
+    assert results(answer) == {"unscoped": "Your role does not allow this."}
     assert AuditEntry.objects.get(action=AuditAction.KEY_REVOKE_REFUSED).object_id == str(unscoped.pk)
 
 
-def test_an_auditor_has_no_bulk_revoke(console: Console, auditor: Member) -> None:
+def test_a_key_that_the_member_does_not_see_is_no_key_in_bulk_either(console: Console, manager: Member) -> None:
+    hidden = make_key(consumer_group=make_group(managers=[make_member("manager")])).key
+    answer = console(manager).post(BULK.format("disable"), {"step": "apply", "ids": str(hidden.pk)})
+    assert results(answer) == {str(hidden.pk): "There is no such key."}
+    assert hidden.status is KeyStatus.ACTIVE
+
+
+@pytest.mark.parametrize("slug", ["set_expiry", "owner", "scope", "end_grace", "disable", "revoke"])
+def test_an_auditor_has_no_bulk_fix(slug: str, console: Console, auditor: Member) -> None:
     key = make_key().key
     client = console(auditor)
-    assert "revoke_selected" not in client.get(KEYS).content.decode()
-    client.post(KEYS, selected("revoke_selected", key, confirmed="yes"))
+    assert f"{slug}_selected" not in client.get(KEYS).content.decode()
+    client.post(KEYS, selected(f"{slug}_selected", key))
+    page = BULK.format(slug.replace("_", "-"))
+    assert client.post(page, {"step": "apply", "ids": str(key.pk), "days": 9}).status_code == 403
+    before = key.expires_at
     key.refresh_from_db()
-    assert key.status is KeyStatus.ACTIVE
+    assert (key.status, key.expires_at) == (KeyStatus.ACTIVE, before)
 
 
-def test_bulk_revoke_refuses_more_than_a_thousand(
+def test_a_bulk_fix_refuses_more_than_a_thousand(
     console: Console, admin: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(bulk, "MOST_AT_ONCE", 2)
     keys = [make_key().key for _ in range(3)]
     answer = console(admin).post(KEYS, selected("revoke_selected", *keys), follow=True)
     assert "At most 2 keys" in answer.content.decode()
+
+
+def test_bulk_set_expiry_is_capped_by_the_policy_of_each_group(console: Console, admin: Member) -> None:
+    strict = make_key("strict", consumer_group=make_group(max_lifetime_days=30)).key
+    free = make_key("free", expires_at=None).key
+    client = console(admin)
+    page = client.post(KEYS, selected("set_expiry_selected", strict, free))
+    then = {plan.key.name: plan.after for plan in page.context["doable"]}
+    assert "the most that" in then["strict"]
+    assert "the most that" not in then["free"]
+    answer = client.post(BULK.format("set-expiry"), shown(page, days="90"))
+    assert results(answer) == {"free": "", "strict": ""}
+    for key, days in ((strict, 30), (free, 90)):
+        key.refresh_from_db()
+        assert key.expires_at is not None
+        assert timedelta(days=days - 1) < key.expires_at - clock.now() <= timedelta(days=days)
+
+
+def test_other_particulars_than_those_seen_are_shown_before_they_are_carried_out(
+    console: Console, admin: Member
+) -> None:
+    key = make_key(expires_at=None).key
+    client = console(admin)
+    page = client.post(KEYS, selected("set_expiry_selected", key))
+    again = client.post(BULK.format("set-expiry"), shown(page, days="7"))
+    assert "You have changed what is to be done" in again.content.decode()
+    key.refresh_from_db()
+    assert key.expires_at is None
+    client.post(BULK.format("set-expiry"), shown(again, days="7"))
+    key.refresh_from_db()
+    assert key.expires_at is not None
+
+
+@pytest.mark.parametrize("days", ["", "0", "x", "36501", "9" * 30])
+def test_a_number_of_days_that_is_none_is_said_at_its_field(days: str, console: Console, admin: Member) -> None:
+    key = make_key(expires_at=None).key
+    client = console(admin)
+    page = client.post(KEYS, selected("set_expiry_selected", key))
+    answer = client.post(BULK.format("set-expiry"), shown(page, days=days))
+    assert "days" in answer.context["form"].errors
+    key.refresh_from_db()
+    assert key.expires_at is None
+
+
+def test_bulk_owner_names_somebody_who_is_there(console: Console, admin: Member, manager: Member) -> None:
+    key, theirs = make_key("orphan").key, make_key("theirs", owner=manager).key
+    client = console(admin)
+    page = client.post(KEYS, selected("owner_selected", key, theirs))
+    again = client.post(BULK.format("owner"), shown(page, "preview", owner=manager.pk))
+    assert {plan.key.name: plan.why_not for plan in again.context["skipped"]} == {"theirs": "Its owner already."}
+    answer = client.post(BULK.format("owner"), shown(again, owner=manager.pk))
+    assert results(answer) == {"orphan": "", "theirs": "Its owner already."}
+    key.refresh_from_db()
+    assert key.owner == manager
+
+
+def test_bulk_scope_leaves_out_what_the_groups_policy_does_not_allow(console: Console, admin: Member) -> None:
+    group = make_group(max_lifetime_days=30)
+    for_ever = make_key("for-ever", expires_at=None).key
+    short = make_key("short", expires_at=clock.now() + timedelta(days=5)).key
+    client = console(admin)
+    page = client.post(KEYS, selected("scope_selected", for_ever, short))
+    assert page.context["doable"] == []
+    again = client.post(BULK.format("scope"), shown(page, "preview", group=group.pk))
+    answer = client.post(BULK.format("scope"), shown(again, group=group.pk))
+    told = results(answer)
+    assert told["short"] == ""
+    assert "requires an expiry" in told["for-ever"]
+    for key in (for_ever, short):
+        key.refresh_from_db()
+    assert (for_ever.consumer_group, short.consumer_group) == (None, group)
+
+
+def test_bulk_disable_and_end_grace_tell_what_became_of_each_key(console: Console, admin: Member) -> None:
+    one, two = make_key("one").key, make_key("two").key
+    lifecycle.rotate(actor=TESTS, key_id=one.pk, grace=timedelta(days=3))
+    client = console(admin)
+    page = client.post(KEYS, selected("end_grace_selected", one, two))
+    ended = results(client.post(BULK.format("end-grace"), shown(page)))
+    assert ended == {"one": "", "two": "No older value of this key is accepted."}
+    page = client.post(KEYS, selected("disable_selected", one, two))
+    # Meanwhile somebody else has done it to one of them.
+    lifecycle.disable(actor=TESTS, key_id=two.pk)
+    answer = client.post(BULK.format("disable"), shown(page))
+    assert results(answer) == {"one": "", "two": "This key is disabled. There is nothing to do."}
+    assert "1 key done , 1 refused" in text_of(answer)
+
+
+@pytest.mark.parametrize("given", [{"ids": "no-uuid"}, {"skipped": "1,2"}])
+def test_what_is_no_id_is_a_bad_request(given: dict[str, str], console: Console, admin: Member) -> None:
+    assert console(admin).post(BULK.format("revoke"), {"step": "apply", **given}).status_code == 400
+
+
+@pytest.mark.parametrize("address", ["https://elsewhere.example/", "//elsewhere.example/admin/", "javascript:alert(1)"])
+def test_the_way_back_leads_nowhere_else(address: str, console: Console, admin: Member) -> None:
+    answer = console(admin).post(BULK.format("revoke"), {"back": address})
+    assert answer.context["back"] == "/admin/hygiene/"
 
 
 def test_export_gives_metadata_and_nothing_that_a_spreadsheet_runs(console: Console, auditor: Member) -> None:

@@ -165,8 +165,8 @@ def test_a_manager_chooses_among_the_groups_they_manage(console: Console, manage
     other = make_group("other", managers=[make_member("manager")])
     client = console(manager)
     page = client.get(ADD).content.decode()
-    assert f'<option value="{theirs.pk}"' in page
-    assert f'<option value="{other.pk}"' not in page
+    assert f'<option value="{theirs.pk}" data-name' in page
+    assert f'<option value="{other.pk}" data-name' not in page
     assert "All groups (unscoped)" not in page
     assert "consumer_group" in errors(create(client, consumer_group=other.pk))
     assert "consumer_group" in errors(create(client, consumer_group=""))

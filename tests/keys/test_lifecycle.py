@@ -12,12 +12,13 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from access import tokens
+from access.members import edit_member
 from access.models import Member
 from access.refusals import Conflict, Forbidden
 from audit.actor import Actor
 from audit.models import AuditEntry
 from audit.recording import plain
-from keys import lifecycle
+from keys import bulk, lifecycle
 from keys.issuing import IssuedKey
 from keys.models import ConsumerGroup, GatewayKey, KeyVersion
 from keys.status import KeyStatus, VersionState
@@ -394,7 +395,9 @@ def test_revoke_many_gives_a_result_for_each_key_in_order(manager: Member) -> No
     mine = make_key(consumer_group=make_group(managers=[manager])).key
     foreign = make_key(consumer_group=make_group(managers=[make_member("manager")])).key
     missing = GatewayKey(name="never saved").id
-    results = lifecycle.revoke_many(actor=actor_of(manager), key_ids=[foreign.id, mine.id, missing, mine.id])
+    results = bulk.apply_many(
+        actor=actor_of(manager), fix=bulk.Revoke(), key_ids=[foreign.id, mine.id, missing, mine.id]
+    )
     assert [(result.key_id, type(result.error)) for result in results] == [
         (foreign.id, Forbidden),
         (mine.id, type(None)),
@@ -406,7 +409,7 @@ def test_revoke_many_gives_a_result_for_each_key_in_order(manager: Member) -> No
 def test_revoke_many_refuses_too_many_before_it_does_anything(actor: Actor) -> None:
     key = make_key().key
     with pytest.raises(ValidationError):
-        lifecycle.revoke_many(actor=actor, key_ids=[key.id, *(GatewayKey().id for _ in range(1_000))])
+        bulk.apply_many(actor=actor, fix=bulk.Revoke(), key_ids=[key.id, *(GatewayKey().id for _ in range(1_000))])
     assert not GatewayKey.objects.filter(revoked_at__isnull=False).exists()
 
 
@@ -480,3 +483,34 @@ def test_the_database_holds_the_rule_even_against_our_own_code(rule: str) -> Non
     key = make_key().key
     with pytest.raises(IntegrityError), transaction.atomic():
         broken_rows(key)[rule]()
+
+
+# --- owners -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_belongs_to_who_makes_it(actor: Actor, manager: Member) -> None:
+    assert lifecycle.create(actor=actor, name="mine").key.owner == actor.authority
+    assert lifecycle.create(actor=actor, name="theirs", owner=manager).key.owner == manager
+    assert lifecycle.create(actor=actor, name="nobodys", owner=None).key.owner is None
+    assert make_key().key.owner is None
+
+
+def test_another_owner_is_recorded_by_name(actor: Actor, manager: Member) -> None:
+    key = make_key().key
+    lifecycle.edit(actor=actor, key_id=key.pk, changed={"owner": manager})
+    entry = AuditEntry.objects.get(action=AuditAction.KEY_EDITED)
+    assert (entry.before, entry.after) == (
+        {"owner": None, "owner_id": None},
+        {"owner": manager.username, "owner_id": manager.pk},
+    )
+
+
+def test_a_new_owner_is_active_but_who_has_left_may_stay(actor: Actor, manager: Member) -> None:
+    key = make_key(owner=manager).key
+    edit_member(actor=TESTS, member_id=manager.pk, changed={"is_active": False})
+    lifecycle.edit(actor=actor, key_id=key.pk, changed={"owner": manager, "name": "renamed"})
+    with pytest.raises(ValidationError) as refused:
+        lifecycle.edit(actor=actor, key_id=make_key().key.pk, changed={"owner": manager})
+    assert [*refused.value.message_dict] == ["owner"]
+    with pytest.raises(ValidationError):
+        lifecycle.create(actor=actor, name="theirs", owner=manager)

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from access.refusals import Conflict
 from audit import clock
 from audit.models import AuditEntry
-from keys import lifecycle, sweeps
+from keys import bulk, lifecycle, sweeps
 from keys.issuing import IssuedKey
 from keys.models import GatewayKey, KeyVersion
 from keys.status import KeyStatus
@@ -77,7 +77,7 @@ def test_two_bulk_revokes_of_the_same_keys_in_another_order_do_not_wait_for_each
 
     def revoke(key_ids: list[UUID]) -> None:
         with transaction.atomic():  # as under an Idempotency-Key: all locks until the end
-            lifecycle.revoke_many(actor=TESTS, key_ids=key_ids)
+            bulk.apply_many(actor=TESTS, fix=bulk.Revoke(), key_ids=key_ids)
 
     at_once(lambda: revoke(ids), lambda: revoke(ids[::-1]), lambda: revoke(sorted(ids)))
     assert AuditEntry.objects.filter(action="gateway_key.revoked").count() == len(ids)

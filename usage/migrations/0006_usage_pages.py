@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ("gateways", "0002_gateway_process"),
         ("keys", "0002_invalidation"),
-        ("usage", "0004_pending_tallies"),
+        ("usage", "0005_rare_events"),
     ]
 
     operations = [
