@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlencode
 
-from django.db.models import F
+from django.db.models import Count, F, Q
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
@@ -65,22 +65,36 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     keys = cast("GatewayKeyQuerySet", member.visible(GatewayKey.objects.all()))
     scope = seen_by(member)
     points = series(scope, at=now)
+    counts = _counts(keys, now)
     context |= {
         "title": "Dashboard",
         "now": now,
-        "figures": _figures(keys, figures(scope, at=now), now),
+        "figures": _figures(counts, figures(scope, at=now)),
         "chart": chart_data(points),
         "points": list(reversed(points)),
         "used": any(point.figures.requests or point.figures.denials for point in points),
-        "concerns": [concern for concern in _concerns(keys, now) if concern.count],
+        "concerns": [concern for concern in _concerns(keys, counts, now) if concern.count],
         "steps": [] if keys.exists() else _first_steps(member),
     }
     return context
 
 
-def _figures(keys: GatewayKeyQuerySet, day: Figures, now: datetime) -> list[Figure]:
-    usable = keys.usable(now)
-    expiring = usable.expiring_within(SOON_DAYS, now).count()
+def _counts(keys: GatewayKeyQuerySet, now: datetime) -> dict[str, int]:
+    """Return how many keys are accepted now, and of those, how many there are of each concern: all in one query."""
+    long_ago, soon = now - timedelta(days=UNUSED_DAYS), now + timedelta(days=SOON_DAYS)
+    never_used = Q(metrics__last_used_at__isnull=True)
+    unused = Q(created_at__lt=long_ago) & (never_used | Q(metrics__last_used_at__lt=long_ago))
+    return keys.usable(now).aggregate(
+        usable=Count("pk"),
+        expiring=Count("pk", filter=Q(expires_at__gt=now, expires_at__lte=soon)),
+        in_grace=Count("pk", filter=Q(grace_until__gt=now + LONG_GRACE)),
+        unused=Count("pk", filter=unused),
+        never_used=Count("pk", filter=never_used & Q(created_at__lt=now - DAY)),
+        no_expiry=Count("pk", filter=Q(expires_at__isnull=True)),
+    )
+
+
+def _figures(counts: dict[str, int], day: Figures) -> list[Figure]:
     rate = day.error_rate
     if rate is None:
         note = "no gateway has reported a status" if day.requests else "no requests"
@@ -88,8 +102,10 @@ def _figures(keys: GatewayKeyQuerySet, day: Figures, now: datetime) -> list[Figu
         note = f"{day.errors:,} of {day.reported:,} reported"
     events = reverse("admin:usage_usageevent_changelist")
     return [
-        Figure("Active keys", f"{usable.count():,}", "accepted now", _keys_link()),
-        Figure("Expiring", f"{expiring:,}", f"within {SOON_DAYS} days", _keys_link(expiring_within=SOON_DAYS)),
+        Figure("Active keys", f"{counts['usable']:,}", "accepted now", _keys_link()),
+        Figure(
+            "Expiring", f"{counts['expiring']:,}", f"within {SOON_DAYS} days", _keys_link(expiring_within=SOON_DAYS)
+        ),
         Figure("Requests", f"{day.requests:,}", f"last 24 h, and {day.denials:,} denied", events),
         Figure(
             "Error rate", percent(rate), f"last 24 h, {note}", f"{events}?status_class=errors", known=rate is not None
@@ -97,10 +113,11 @@ def _figures(keys: GatewayKeyQuerySet, day: Figures, now: datetime) -> list[Figu
     ]
 
 
-def _concerns(keys: GatewayKeyQuerySet, now: datetime) -> list[Concern]:
+def _concerns(keys: GatewayKeyQuerySet, counts: dict[str, int], now: datetime) -> list[Concern]:
     usable = keys.usable(now)
     return [
         _concern(
+            counts["expiring"],
             "Expiring soon",
             "schedule",
             f"They stop working within {SOON_DAYS} days: rotate them, or let them end.",
@@ -109,6 +126,7 @@ def _concerns(keys: GatewayKeyQuerySet, now: datetime) -> list[Concern]:
             _keys_link(expiring_within=SOON_DAYS),
         ),
         _concern(
+            counts["in_grace"],
             "Long in grace",
             "hourglass_top",
             "An old value is still accepted for more than two days: end its grace when nobody uses it any more.",
@@ -117,6 +135,7 @@ def _concerns(keys: GatewayKeyQuerySet, now: datetime) -> list[Concern]:
             _keys_link(status=["rotating"]),
         ),
         _concern(
+            counts["unused"],
             "Unused for 30 days",
             "bedtime",
             "Nobody seems to need them: disable them, then revoke them.",
@@ -125,6 +144,7 @@ def _concerns(keys: GatewayKeyQuerySet, now: datetime) -> list[Concern]:
             _keys_link(attention=["unused"]),
         ),
         _concern(
+            counts["never_used"],
             "Never used",
             "block",
             "Made more than a day ago, and no gateway has seen one of them.",
@@ -133,6 +153,7 @@ def _concerns(keys: GatewayKeyQuerySet, now: datetime) -> list[Concern]:
             _keys_link(attention=["never_used"]),
         ),
         _concern(
+            counts["no_expiry"],
             "Without expiry",
             "all_inclusive",
             "A leaked key of these works until somebody notices: give them an expiry.",
@@ -144,6 +165,7 @@ def _concerns(keys: GatewayKeyQuerySet, now: datetime) -> list[Concern]:
 
 
 def _concern(
+    count: int,
     title: str,
     icon: str,
     why: str,
@@ -151,7 +173,6 @@ def _concern(
     when: Callable[[GatewayKey], SafeString | str],
     link: str,
 ) -> Concern:
-    count = keys.count()
     first = keys.with_metrics().select_related("consumer_group")[:NAMED] if count else []
     named = [(key, reverse("admin:keys_gatewaykey_change", args=[key.pk]), when(key)) for key in first]
     return Concern(title, icon, why, named, count, link)
