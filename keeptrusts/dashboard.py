@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlencode
 
-from django.db.models import Count, F, Q
+from django.db.models import Count, Q
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
@@ -139,7 +139,7 @@ def _concerns(keys: GatewayKeyQuerySet, counts: dict[str, int], now: datetime) -
             "Unused for 30 days",
             "bedtime",
             "Nobody seems to need them: disable them, then revoke them.",
-            usable.unused_for(UNUSED_DAYS, now).order_by(F("metrics__last_used_at").asc(nulls_first=True), "pk"),
+            usable.unused_for(UNUSED_DAYS, now).order_by("created_at", "pk"),
             lambda key: moment(_last_used(key), absent="never used", now=now),
             _keys_link(attention=["unused"]),
         ),
