@@ -115,8 +115,9 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         # Whoever was given it to see need not be asked again.
-        found = ("object", self.opts.label, str(obj.pk)) if obj is not None else None
-        return self.allows(request, "view", None if _answered.get(request, {}).get(found) is not None else obj)
+        if obj is not None and _answered.get(request, {}).get(("object", self.opts.label, str(obj.pk))) is not None:
+            return self.allows(request, "view")
+        return self.allows(request, "view", obj)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return self.allows(request, "add")
