@@ -92,6 +92,8 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
     # What the form of a new object is called, else Django's words; and its button.
     add_title: ClassVar[str] = ""
     add_button: ClassVar[str] = "Create"
+    # What the page of one object shows of others, fetched with it.
+    detail_select_related: ClassVar[tuple[str, ...]] = ()
     change_form_before_template: Any = None
     change_form_outer_before_template: Any = None
     change_form_outer_after_template: Any = None
@@ -112,6 +114,9 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
         return _once_a_page(request, ("may", self.permission(verb), obj.pk if obj is not None else None), ask)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # Whoever was given it to see need not be asked again.
+        if obj is not None and _answered.get(request, {}).get(("object", self.opts.label, str(obj.pk))) is not None:
+            return self.allows(request, "view")
         return self.allows(request, "view", obj)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -129,10 +134,15 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> M | None:
         """Return the object by its primary key alone: Django takes any column that an address names, even "" as one."""
-        find = super().get_object
-        return _once_a_page(
-            request, ("object", self.opts.label, object_id), lambda: cast("M | None", find(request, object_id))
-        )
+
+        def find() -> M | None:
+            rows = self.get_queryset(request).select_related(*self.detail_select_related)
+            try:
+                return rows.get(pk=self.opts.pk.to_python(object_id))
+            except (self.model.DoesNotExist, ValidationError, ValueError):
+                return None
+
+        return _once_a_page(request, ("object", self.opts.label, object_id), find)
 
     def get_actions(self, request: HttpRequest, *args: Any, **kwargs: Any) -> dict[str, Any]:
         actions: dict[str, Any] = super().get_actions(request, *args, **kwargs)

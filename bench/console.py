@@ -227,22 +227,30 @@ def _facts(member: Any) -> dict[str, str]:
     from keys.status import KeyStatus
     from usage.models import UsageEvent
 
+    def some(rows: Any) -> Any:
+        """Return the first row; a load that is large enough has one."""
+        row = rows.first()
+        if row is None:
+            raise RuntimeError(f"The load is too small: there is no {rows.model._meta.verbose_name} to look at.")
+        return row
+
     keys = member.visible(GatewayKey.objects.filter(consumer_group__isnull=False))
-    busy = keys.in_status(KeyStatus.ACTIVE).filter(metrics__isnull=False).order_by("-metrics__requests_24h").first()
-    event = UsageEvent.objects.filter(key=busy).order_by("-occurred_at").first()
+    active = keys.in_status(KeyStatus.ACTIVE)
+    busy = some(active.filter(metrics__isnull=False).order_by("-metrics__requests_24h"))
+    event = some(UsageEvent.objects.filter(key=busy).order_by("-occurred_at"))
     return {
         "key": str(busy.pk),
         "key_start": str(busy.pk)[:8],
         "key_name": busy.name,
         "hint": quote(busy.hint),
-        "rotating": str(keys.in_status(KeyStatus.ROTATING).order_by("pk").first().pk),
-        "quiet": str(keys.in_status(KeyStatus.ACTIVE).filter(metrics__isnull=True).order_by("pk").first().pk),
-        "revoked": str(keys.in_status(KeyStatus.REVOKED).order_by("pk").first().pk),
+        "rotating": str(some(keys.in_status(KeyStatus.ROTATING).order_by("pk")).pk),
+        "quiet": str(some(active.filter(metrics__isnull=True).order_by("pk")).pk),
+        "revoked": str(some(keys.in_status(KeyStatus.REVOKED).order_by("pk")).pk),
         "group": str(busy.consumer_group_id),
-        "gateway": str(Gateway.objects.order_by("name").first().pk),
+        "gateway": str(some(Gateway.objects.order_by("name")).pk),
         "event": str(event.pk),
         "decision": event.decision_id,
-        "entry": str(AuditEntry.objects.filter(object_id=str(busy.pk)).order_by("-id").first().pk),
+        "entry": str(some(AuditEntry.objects.filter(object_id=str(busy.pk)).order_by("-id")).pk),
         "member": str(member.pk),
         # Where there are fewer pages, the last ones.
         "far": str(_page(keys.count(), 50, 400)),

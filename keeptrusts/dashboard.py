@@ -51,25 +51,27 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     now = clock.now()
     keys = cast("GatewayKeyQuerySet", member.visible(GatewayKey.objects.all()))
     day, before, points = day_against_before(seen_by(member), at=now)
+    found = hygiene.survey(keys, now, CONCERNS)
     context |= {
         "title": "Dashboard",
         "now": now,
-        "figures": _figures(keys, day, before, now),
+        "figures": _figures(keys, found, day, before, now),
         "chart": chart_data(points),
         "chart_options": axes("Requests per hour", f"Time ({zone()})", stacked=True),
         "points": list(reversed(points)),
         "used": any(point.figures.requests or point.figures.denials for point in points),
         "busiest": busiest(member, NAMED),
         "rising": rising(member, NAMED, at=now),
-        "concerns": [found for found in hygiene.survey(keys, now, CONCERNS) if found.count],
+        "concerns": [concern for concern in found if concern.count],
         "steps": [] if keys.exists() else _first_steps(member),
     }
     return context
 
 
-def _figures(keys: GatewayKeyQuerySet, day: Figures, before: Figures, now: datetime) -> list[Figure]:
-    usable = keys.usable(now)
-    expiring = usable.expiring_within(SOON_DAYS, now).count()
+def _figures(
+    keys: GatewayKeyQuerySet, found: list[hygiene.Found], day: Figures, before: Figures, now: datetime
+) -> list[Figure]:
+    usable, expiring = keys.usable(now).count(), found[0].count
     rate = day.error_rate
     if rate is None:
         note = "no gateway has reported a status" if day.requests else "no requests"
@@ -77,7 +79,7 @@ def _figures(keys: GatewayKeyQuerySet, day: Figures, before: Figures, now: datet
         note = f"{day.errors:,} of {day.reported:,} reported"
     events = reverse("admin:usage_usageevent_changelist")
     return [
-        Figure("Active keys", f"{usable.count():,}", "accepted now", _keys_link()),
+        Figure("Active keys", f"{usable:,}", "accepted now", _keys_link()),
         Figure("Expiring", f"{expiring:,}", f"within {SOON_DAYS} days", _keys_link(expiring_within=SOON_DAYS)),
         Figure(
             "Requests",

@@ -135,7 +135,7 @@ class Traffic:
         version, address = user.version_at(at), f"10.{random.randint(0, 40)}.{random.randint(0, 250)}.7"
         if random.random() < UNKNOWN_SHARE:
             unknown = self._bucket(at, None, None, gateway, "", hourly=hourly)
-            denied = {"reason": "key_unknown", "client_ip": address}
+            denied: dict[str, Any] = {"reason": "key_unknown", "client_ip": address}
         elif (user.ends_at is not None and at >= user.ends_at) or random.random() < DENIED_SHARE:
             unknown = self._bucket(at, version, user.group_id, gateway, "", hourly=hourly)
             over = user.ends_at is not None and at >= user.ends_at

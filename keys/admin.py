@@ -57,6 +57,7 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
     list_display = ("name", "status_label", "group", "hint_label", "created", "expires", "last_used", "requests_24h")
     list_filter = (StatusFilter, GroupFilter, OwnerFilter, ExpiringFilter, AttentionFilter)
     list_select_related = ("consumer_group", "metrics")
+    detail_select_related = ("consumer_group", "metrics", "created_by", "revoked_by")
     search_fields = ("name", "description", "hint", "id")
     search_help_text = "Name, description, hint or id"
     ordering = ("-created_at", "id")
@@ -122,7 +123,11 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
     # --- what each row offers -----------------------------------------------------------------------------------------
 
     def offered_actions(self, request: HttpRequest, rows: Sequence[GatewayKey]) -> dict[Any, Collection[str]]:
-        managed = manages_all(cast(Member, request.user), {key.consumer_group_id for key in rows})
+        if len(rows) == 1:
+            # As the page of the key has asked already.
+            managed = {rows[0].consumer_group_id: self.allows(request, "change", rows[0])}
+        else:
+            managed = manages_all(cast(Member, request.user), {key.consumer_group_id for key in rows})
         now = clock.now()
         return {key.pk: possible_verbs(key, now) if managed[key.consumer_group_id] else () for key in rows}
 
@@ -266,8 +271,16 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
             "versions": [(version, version.state_at(now)) for version in versions[:VERSIONS_SHOWN]],
             "more_versions": len(versions) > VERSIONS_SHOWN,
             "entries": member.visible(entries)[:ENTRIES_SHOWN],
-            "why_read_only": _why_read_only(member, key, now),
+            "why_read_only": self._why_read_only(request, key, now),
         }
+
+    def _why_read_only(self, request: HttpRequest, key: GatewayKey, at: datetime) -> str:
+        """Say why who changes other keys cannot change this one; "" where they can, or never change any."""
+        if self.allows(request, "change", key):
+            return why_not("edit", key, at)
+        # A Manager sees no key of a group that they do not manage: what is left is one without a group.
+        unscoped = "This key reaches every group: only who manages all of them may change it."
+        return unscoped if self.allows(request, "change") else ""
 
 
 def _where(key: GatewayKey, before: str = "") -> str:
@@ -278,15 +291,6 @@ def _where(key: GatewayKey, before: str = "") -> str:
 def page_of(key_id: object) -> str:
     """Return the address of a key's page."""
     return reverse("admin:keys_gatewaykey_change", args=[quote(str(key_id))])
-
-
-def _why_read_only(member: Member, key: GatewayKey, at: datetime) -> str:
-    """Say why who changes other keys cannot change this one; "" where they can, or never change any."""
-    if member.may("keys.change_gatewaykey", key):
-        return why_not("edit", key, at)
-    # A Manager sees no key of a group that they do not manage: what is left is one without a group.
-    unscoped = "This key reaches every group: only who manages all of them may change it."
-    return unscoped if member.may("keys.change_gatewaykey") else ""
 
 
 def secret_of(issued: IssuedKey, title: str) -> Secret:

@@ -10,8 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlencode
 
-from django.db.models import Count, F, Q
-from django.db.models.expressions import OrderBy
+from django.db.models import Count, Q
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -46,7 +45,7 @@ class Concern:
     icon: str
     why: str
     condition: Callable[[datetime], Q]
-    first: tuple[str | OrderBy, ...]
+    first: tuple[str, ...]
     told: Told
     fixes: tuple[str, ...]
     label: str = ""
@@ -174,7 +173,7 @@ CONCERNS: Final[dict[str, Concern]] = {
             "bedtime",
             "Nobody seems to need them: disable them, which can be taken back, and revoke them when nobody complains.",
             _unused,
-            (F("metrics__last_used_at").asc(nulls_first=True),),
+            ("created_at",),
             _last_used,
             ("disable", "revoke"),
         ),

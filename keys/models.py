@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -146,7 +146,7 @@ def _used() -> models.QuerySet[models.Model]:
 
     Asked for by EXISTS and not by a join: of how many rows a join leaves without a partner, PostgreSQL has no idea.
     """
-    metrics = cast("type[models.Model]", GatewayKey._meta.get_field("metrics").related_model)
+    metrics = GatewayKey._meta.get_field("metrics").related_model
     return metrics._default_manager.filter(key=OuterRef("pk"))
 
 

@@ -95,10 +95,17 @@ class KeyOfEntry(Func):
 
     output_field = UUIDField()
 
-    def as_sql(
+    def as_postgresql(
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any
     ) -> tuple[str, tuple[Any, ...]]:
-        (kind, none), (text, nothing) = (compiler.compile(source) for source in self.source_expressions)
-        key = f"replace({text}, '-', '')" if connection.vendor == "sqlite" else f"{text}::uuid"
-        sql = f"CASE WHEN {kind} = 'gateway_key' AND length({text}) = 36 THEN {key} END"
-        return sql, (*none, *nothing, *nothing)
+        return self._sql(compiler, "({})::uuid")
+
+    def as_sqlite(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any
+    ) -> tuple[str, tuple[Any, ...]]:
+        return self._sql(compiler, "replace({}, '-', '')")
+
+    def _sql(self, compiler: SQLCompiler, key: str) -> tuple[str, tuple[Any, ...]]:
+        (kind, of_kind), (text, of_text) = (compiler.compile(source) for source in self.source_expressions)
+        sql = f"CASE WHEN {kind} = 'gateway_key' AND length({text}) = 36 THEN {key.format(text)} END"
+        return sql, (*of_kind, *of_text, *of_text)

@@ -172,7 +172,7 @@ def test_the_number_of_queries_does_not_grow_with_the_data(
 
     client = browser(make_member(role))
     fill(3)
-    with django_assert_max_num_queries(20) as first:
+    with django_assert_max_num_queries(12) as first:
         client.get(DASHBOARD)
     fill(22)
     with django_assert_num_queries(len(first)):
