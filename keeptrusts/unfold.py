@@ -27,7 +27,7 @@ UNFOLD: dict[str, Any] = {
     "SITE_URL": None,
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_HISTORY": False,
-    "STYLES": [_file("keeptrusts/console.css"), _file("keeptrusts/screens.css")],
+    "STYLES": [_file("keeptrusts/console.css"), _file("keeptrusts/screens.css"), _file("keeptrusts/leak.css")],
     "SCRIPTS": [_file("keeptrusts/console.js")],
     "DASHBOARD_CALLBACK": "keeptrusts.dashboard.dashboard",
     "ACCOUNT": {
