@@ -100,7 +100,8 @@ class _Facts:
         others = len(self.served) - len(self.named)
         names = [f"“{group.name}” ({group.slug})" for group in self.named]
         if others:
-            names.append(f"{others:,} that you do not manage" if names else f"{others:,} groups that you do not manage")
+            noun = "group" if others == 1 else "groups"
+            names.append(f"{others:,} {noun} that you do not manage")
         return ", ".join(names)
 
     @property
