@@ -27,8 +27,11 @@ SETTINGS = (
     Screen("Consumer Groups", "groups", "admin:keys_consumergroup_changelist", "keys.view_consumergroup"),
     Screen("Gateways", "router", "admin:gateways_gateway_changelist", "gateways.view_gateway"),
 )
+# No list: below the lists in the sidebar, and no tab of theirs.
+FIND_A_KEY = Screen("Find a Key", "search", "admin:find_a_key", "keys.view_gatewaykey")
 EVIDENCE = (
     Screen("Usage Events", "monitoring", "admin:usage_usageevent_changelist", "usage.view_usageevent"),
+    Screen("Why Refused?", "block", "admin:why_refused", "usage.view_usageevent"),
     Screen("Audit Log", "verified_user", "admin:audit_auditentry_changelist", "audit.view_auditentry"),
 )
 TEAM = (
@@ -39,7 +42,7 @@ TEAM = (
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     """Return the sidebar's groups."""
-    groups = [("Overview", (DASHBOARD,)), ("Settings", SETTINGS), ("Evidence", EVIDENCE), ("Team", TEAM)]
+    groups = [("Overview", (DASHBOARD,)), ("Settings", (*SETTINGS, FIND_A_KEY)), ("Evidence", EVIDENCE), ("Team", TEAM)]
     return [{"title": title, "items": [_item(screen) for screen in screens]} for title, screens in groups]
 
 

@@ -22,6 +22,7 @@ STYLES = (
     "screens",
     "usage",
     "hygiene",
+    "leak",
 )
 SCRIPTS = (
     "console",
