@@ -27,10 +27,10 @@ from access.refusals import Conflict
 from access.reveal import Secret, reveal_in_dialog
 from audit import clock
 from audit.models import AuditEntry
-from audit.moments import moment
+from audit.moments import moment, stamp
 from keys import group_admin, lifecycle  # noqa: F401  # the groups' screen registers itself
 from keys.admin_bulk import export_selected, revoke_selected
-from keys.admin_dialogs import DisableForm, EnableForm, EndGraceForm, RevokeForm, RotateForm
+from keys.admin_dialogs import DisableForm, EnableForm, EndGraceForm, ExtendGraceForm, RevokeForm, RotateForm
 from keys.admin_filters import AttentionFilter, ExpiringFilter, GroupFilter, StatusFilter
 from keys.admin_forms import CreateKeyForm, EditKeyForm, KeyForm
 from keys.issuing import IssuedKey
@@ -65,8 +65,8 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
     add_button = "Create and show the value"
     actions = (revoke_selected, export_selected)
     actions_list = ("create",)
-    actions_row = ("edit", "rotate", "end_grace", "disable", "enable", "revoke")
-    actions_detail = ("rotate", "end_grace", "disable", "enable", "revoke")
+    actions_row = ("edit", "rotate", "extend_grace", "end_grace", "disable", "enable", "revoke")
+    actions_detail = ("rotate", "extend_grace", "end_grace", "disable", "enable", "revoke")
     conditional_fields = {"expires_on": "expiry == 'custom'"}
     change_form_before_template = "keys/form_token.html"
     change_form_outer_before_template = "keys/key_overview.html"
@@ -201,6 +201,12 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
         except AlreadyDone as done:
             raise Conflict("already_processed", "This was carried out already. A value is not shown twice.") from done
         return reveal_in_dialog(request, secret_of(issued, f"Gateway key {issued.key} rotated"))
+
+    @dialog_action(ExtendGraceForm, title="Extend grace", submit="Extend grace", icon="more_time")
+    def extend_grace(self, request: HttpRequest, form: ExtendGraceForm) -> HttpResponse:
+        key = lifecycle.extend_grace(actor=request_actor(request), key_id=form.obj.pk, grace=form.chosen_grace)
+        until = stamp(key.grace_until) if key.grace_until else ""
+        return reload_page(request, f"The old value of {key} stays accepted until {until}{_where(key)}.")
 
     @dialog_action(EndGraceForm, title="End grace", submit="End grace now", icon="timer_off", loud=False)
     def end_grace(self, request: HttpRequest, form: EndGraceForm) -> HttpResponse:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
-from keys.models import MOST_DAYS, MOST_GRACE_SECONDS, ConsumerGroup
+from keys.models import MOST_DAYS, MOST_GRACE_SECONDS, ConsumerGroup, GatewayKey
 
 
 def default_expiry(group: ConsumerGroup | None, now: datetime) -> datetime | None:
@@ -70,3 +70,30 @@ def chosen_grace(grace: timedelta | None, group: ConsumerGroup | None) -> timede
         message = f"{rule} {seconds:,} seconds."
         raise ValidationError({"grace_seconds": ValidationError(message, code="grace_exceeded")})
     return grace
+
+
+def extended_grace(key: GatewayKey, until: datetime | None, grace: timedelta | None, now: datetime) -> datetime:
+    """Return when the running grace of `key` is to end: `until`, or `grace` from now, cut to the key's expiry.
+
+    Errors: ValidationError where not exactly one of both is given, for an end above the ceiling, counted from now, and
+    for one that is not later than the end that stands.
+    """
+    if until is not None and grace is None:
+        field, end, ceiling = "until", until, longest_grace(key.consumer_group)
+        if until > now and until - now > ceiling:
+            group = key.consumer_group
+            rule = f"The policy of {group.name} allows at most" if group is not None else "At most"
+            message = f"{rule} {int(ceiling.total_seconds()):,} seconds from now."
+            raise ValidationError({field: ValidationError(message, code="grace_exceeded")})
+    elif grace is not None and until is None:
+        field, end = "grace_seconds", now + chosen_grace(grace, key.consumer_group)
+    else:
+        raise ValidationError({"until": ValidationError("Say until when, or for how long.", code="required")})
+    if key.expires_at is not None:
+        end = min(end, key.expires_at)
+    if key.grace_until is not None and end <= key.grace_until:
+        message = "The old value is accepted for as long as that already. Choose a later end."
+        if end == key.expires_at:
+            message = "The old value is accepted until the key expires already. Set a later expiry first."
+        raise ValidationError({field: ValidationError(message, code="not_later")})
+    return end

@@ -59,6 +59,7 @@ MATRIX: Final[dict[str, tuple[Answers, Answers]]] = {
     "keys/gatewaykey/{key}/edit/": (MOVED, MOVED),
     "keys/gatewaykey/{key}/rotate/": (CHANGERS, CHANGERS),
     "keys/gatewaykey/{key}/end_grace/": (CHANGERS, CHANGERS),
+    "keys/gatewaykey/{key}/extend_grace/": (CHANGERS, CHANGERS),
     "keys/gatewaykey/{key}/disable/": (CHANGERS, CHANGERS),
     "keys/gatewaykey/{key}/enable/": (CHANGERS, CHANGERS),
     "keys/gatewaykey/{key}/revoke/": (CHANGERS, CHANGERS),
