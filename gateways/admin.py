@@ -206,6 +206,7 @@ class GatewayAdmin(ConsoleAdmin[Gateway]):
             value=issued.value,
             usage="console/gateway_token_usage.html",
             done_url=link,
+            variable="KEEPTRUSTS_GATEWAY_TOKEN",
             context=context,
         )
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final, cast
+from uuid import uuid4
 
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
-from django.contrib.admin.utils import quote
 from django.db.models import Case, IntegerField, QuerySet, Value, When
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -24,7 +24,7 @@ from access.dialogs import dialog_action, reload_page
 from access.models import Member
 from access.once import AlreadyDone, once
 from access.refusals import Conflict
-from access.reveal import Secret, reveal_in_dialog
+from access.reveal import reveal_in_dialog
 from audit import clock
 from audit.models import AuditEntry
 from audit.moments import moment, stamp
@@ -33,7 +33,7 @@ from keys.admin_bulk import export_selected, revoke_selected
 from keys.admin_dialogs import DisableForm, EnableForm, EndGraceForm, ExtendGraceForm, RevokeForm, RotateForm
 from keys.admin_filters import AttentionFilter, ExpiringFilter, GroupFilter, StatusFilter
 from keys.admin_forms import CreateKeyForm, EditKeyForm, KeyForm
-from keys.issuing import IssuedKey
+from keys.giving import page_of, secret_of
 from keys.key_search import search
 from keys.models import GatewayKey
 from keys.offers import possible_verbs, why_not
@@ -178,12 +178,15 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
                 allowed_networks=given["allowed_networks"],
             )
             note["id"] = str(issued.key.pk)
-        self.show_once(request, secret_of(issued, f"Gateway key {issued.key} created"))
+        self.show_once(request, secret_of(request, issued, f"Gateway key {issued.key} created"))
         return issued.key
 
     def verb_edit(self, request: HttpRequest, form: forms.ModelForm[GatewayKey], obj: GatewayKey) -> GatewayKey:
         changed = cast(EditKeyForm, form).changed()
         return lifecycle.edit(actor=request_actor(request), key_id=obj.pk, changed=changed)
+
+    def already_done_context(self, obj: GatewayKey) -> dict[str, Any]:
+        return {"replace_url": reverse("admin:keys_gatewaykey_replace", args=[obj.pk]), "form_token": uuid4()}
 
     # --- changes of state ---------------------------------------------------------------------------------------------
 
@@ -199,8 +202,11 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
                     renew_expiry=form.cleaned_data.get("renew_expiry", True),
                 )
         except AlreadyDone as done:
-            raise Conflict("already_processed", "This was carried out already. A value is not shown twice.") from done
-        return reveal_in_dialog(request, secret_of(issued, f"Gateway key {issued.key} rotated"))
+            raise Conflict(
+                "already_processed",
+                "This was carried out already, and a value is not shown twice. If it was not stored, rotate once more.",
+            ) from done
+        return reveal_in_dialog(request, secret_of(request, issued, f"Gateway key {issued.key} rotated"))
 
     @dialog_action(ExtendGraceForm, title="Extend grace", submit="Extend grace", icon="more_time")
     def extend_grace(self, request: HttpRequest, form: ExtendGraceForm) -> HttpResponse:
@@ -271,11 +277,6 @@ def _where(key: GatewayKey, before: str = "") -> str:
     return key.narrowing.told(before) if key.narrowing is not None else ""
 
 
-def page_of(key_id: object) -> str:
-    """Return the address of a key's page."""
-    return reverse("admin:keys_gatewaykey_change", args=[quote(str(key_id))])
-
-
 def _why_read_only(member: Member, key: GatewayKey, at: datetime) -> str:
     """Say why who changes other keys cannot change this one; "" where they can, or never change any."""
     if member.may("keys.change_gatewaykey", key):
@@ -283,18 +284,3 @@ def _why_read_only(member: Member, key: GatewayKey, at: datetime) -> str:
     # A Manager sees no key of a group that they do not manage: what is left is one without a group.
     unscoped = "This key reaches every group: only who manages all of them may change it."
     return unscoped if member.may("keys.change_gatewaykey") else ""
-
-
-def secret_of(issued: IssuedKey, title: str) -> Secret:
-    """Return the value just made as what the console shows once."""
-    key, version = issued.key, issued.version
-    old = key.versions.filter(number=version.number - 1).first()
-    accepted = old is not None and old.valid_until is not None and old.valid_until > clock.now()
-    return Secret(
-        title=title,
-        name=f"The value of {key}, version {version.number}",
-        value=issued.value,
-        usage="keys/secret_usage.html",
-        done_url=page_of(key.pk),
-        context={"key": key, "old": old, "old_is_accepted": accepted, "where": _where(key, ",")},
-    )

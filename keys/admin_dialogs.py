@@ -50,6 +50,8 @@ class RotateForm(KeyDialog):
     verb = "rotate"
     description = "Makes a new value, which you are shown once. The old value stays accepted for as long as you say."
 
+    form_after_template = "keys/rotate_when.html"
+
     form_token = TokenField()
     grace = forms.ChoiceField(label="The old value stays accepted", widget=UnfoldAdminSelectWidget)
     custom_minutes = forms.IntegerField(
@@ -92,6 +94,21 @@ class RotateForm(KeyDialog):
             elif minutes > most:
                 self.add_error("custom_minutes", f"At most {most:,} minutes.")
         return cleaned
+
+    def get_after_template_context(self, request: HttpRequest, object_id: int | str | None = None) -> dict[str, Any]:
+        now, expires_at = clock.now(), self.obj.expires_at
+        if expires_at is not None and self.obj.lifetime is not None and self["renew_expiry"].value():
+            expires_at = policy.renewed_expiry(self.obj.lifetime, self.obj.consumer_group, now)
+        spans = [timedelta(seconds=int(value)) for value, _ in self._graces() if value != CUSTOM]
+        return {
+            "hint": self.obj.hint,
+            "chosen": str(self["grace"].value()),
+            "latest": expires_at.isoformat() if expires_at else "",
+            "sentences": [(str(_seconds(span)), _what_happens(self.obj.hint, span, expires_at, now)) for span in spans],
+        }
+
+    def _graces(self) -> list[tuple[str, str]]:
+        return cast("list[tuple[str, str]]", list(cast(forms.ChoiceField, self.fields["grace"]).choices))
 
     def _most_minutes(self) -> int:
         return policy.longest_grace(self.obj.consumer_group) // timedelta(minutes=1)
@@ -142,7 +159,10 @@ class EndGraceForm(KeyDialog):
     form_before_template = "keys/grace_still_used.html"
 
     def get_before_template_context(self, request: HttpRequest, object_id: int | str | None = None) -> dict[str, Any]:
-        return {"versions": self.obj.versions.filter(valid_until__gt=clock.now()).select_related("metrics")}
+        return {
+            "key": self.obj,
+            "versions": self.obj.versions.filter(valid_until__gt=clock.now()).select_related("metrics"),
+        }
 
 
 class DisableForm(KeyDialog):
@@ -180,6 +200,15 @@ def _seconds(span: timedelta) -> int:
 def _span(span: timedelta) -> str:
     # 24 hours are called that, not "1 day": it is what people say of a grace period.
     return "24 hours" if span == timedelta(hours=24) else duration(span)
+
+
+def _what_happens(hint: str, grace: timedelta, expires_at: datetime | None, now: datetime) -> str:
+    """Say in times what a rotation with this grace will do to the old value."""
+    if not grace:
+        return f"The old value {hint} is refused at once, everywhere. Whoever still sends it is locked out."
+    end = min(now + grace, expires_at) if expires_at else now + grace
+    said = f"The old value {hint} is accepted until {stamp(end)}, in {_span(end - now)}, and refused from then on."
+    return f"{said} That is when the key expires." if end < now + grace else said
 
 
 def _until(end: datetime, now: datetime) -> str:
