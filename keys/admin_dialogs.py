@@ -70,6 +70,7 @@ class RotateForm(KeyDialog):
         longest = policy.longest_grace(group)
         default = policy.chosen_grace(None, group)
         offered = sorted({grace for grace in (*GRACES, default) if grace <= longest})
+        self.spans = offered
         choices = [(str(_seconds(span)), _said(span)) for span in offered]
         if longest > timedelta(0):
             choices.append((CUSTOM, "For another time …"))
@@ -99,16 +100,9 @@ class RotateForm(KeyDialog):
         now, expires_at = clock.now(), self.obj.expires_at
         if expires_at is not None and self.obj.lifetime is not None and self["renew_expiry"].value():
             expires_at = policy.renewed_expiry(self.obj.lifetime, self.obj.consumer_group, now)
-        spans = [timedelta(seconds=int(value)) for value, _ in self._graces() if value != CUSTOM]
-        return {
-            "hint": self.obj.hint,
-            "chosen": str(self["grace"].value()),
-            "latest": expires_at.isoformat() if expires_at else "",
-            "sentences": [(str(_seconds(span)), _what_happens(self.obj.hint, span, expires_at, now)) for span in spans],
-        }
-
-    def _graces(self) -> list[tuple[str, str]]:
-        return cast("list[tuple[str, str]]", list(cast(forms.ChoiceField, self.fields["grace"]).choices))
+        said = [(str(_seconds(span)), _what_happens(self.obj.hint, span, expires_at, now)) for span in self.spans]
+        chosen, latest = str(self["grace"].value()), expires_at.isoformat() if expires_at else ""
+        return {"hint": self.obj.hint, "chosen": chosen, "latest": latest, "sentences": said}
 
     def _most_minutes(self) -> int:
         return policy.longest_grace(self.obj.consumer_group) // timedelta(minutes=1)

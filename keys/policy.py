@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
+from audit.moments import duration
 from keys.models import MOST_DAYS, MOST_GRACE_SECONDS, ConsumerGroup, GatewayKey
 
 
@@ -97,3 +98,28 @@ def extended_grace(key: GatewayKey, until: datetime | None, grace: timedelta | N
             message = "The old value is accepted until the key expires already. Set a later expiry first."
         raise ValidationError({field: ValidationError(message, code="not_later")})
     return end
+
+
+def in_words(group: ConsumerGroup) -> list[str]:
+    """Return the whole policy of `group`, a sentence for each rule; one that says so where there is none."""
+    rules = []
+    if group.max_lifetime_days is not None:
+        rules.append(f"A key lives for at most {_days(group.max_lifetime_days)}; an expiry is mandatory.")
+    elif group.expiry_required:
+        rules.append("An expiry is mandatory.")
+    if group.default_lifetime_days is not None:
+        rules.append(f"Proposed: {_days(group.default_lifetime_days)}.")
+    if group.max_grace_seconds == 0:
+        rules.append("After a rotation the old value is refused at once.")
+    elif group.max_grace_seconds is not None:
+        span = duration(longest_grace(group))
+        rules.append(f"After a rotation the old value stays accepted for at most {span}.")
+    if group.allowed_networks:
+        rules.append(f"Accepted only from {', '.join(group.allowed_networks)}.")
+    if group.idle_days is not None:
+        rules.append(f"A key that nobody has used for {_days(group.idle_days)} is revoked.")
+    return rules or ["No rule: a key may live for ever, from anywhere."]
+
+
+def _days(days: int) -> str:
+    return "1 day" if days == 1 else f"{days:,} days"

@@ -81,9 +81,8 @@ def test_a_form_sent_twice_offers_to_replace_the_value(visit: Visit, admin: Memb
     page.goto(ADD)
     page.fill("#id_name", "chatbot")
     # The first answer gets lost on its way.
-    page.evaluate(
-        "fetch('', {method: 'POST', body: new FormData(document.getElementById('gatewaykey_form'))}).then(a => a.status)"
-    )
+    form = "new FormData(document.getElementById('gatewaykey_form'))"
+    assert page.evaluate(f"fetch('', {{method: 'POST', body: {form}}}).then(answer => answer.status)") == 200
     page.get_by_role("button", name="Create and show the value").click()
     expect(page.get_by_role("heading", name="This was done already")).to_be_visible()
     page.get_by_role("button", name="Replace the value").click()

@@ -128,3 +128,23 @@ def test_extending_grace_in_the_console_says_until_when(console: Console, admin:
     key.refresh_from_db()
     assert key.grace_until is not None
     assert f"stays accepted until {stamp(key.grace_until)}" in text_of(client.get(page_of(key)))
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ({}, "No rule: a key may live for ever, from anywhere."),
+        ({"max_lifetime_days": 60}, "A key lives for at most 60 days; an expiry is mandatory."),
+        ({"expiry_required": True}, "An expiry is mandatory."),
+        ({"default_lifetime_days": 1}, "Proposed: 1 day."),
+        ({"max_grace_seconds": 0}, "After a rotation the old value is refused at once."),
+        ({"max_grace_seconds": 7200}, "After a rotation the old value stays accepted for at most 2 hours."),
+        ({"allowed_networks": ["10.0.0.0/8"]}, "Accepted only from 10.0.0.0/8."),
+        ({"idle_days": 1000}, "A key that nobody has used for 1,000 days is revoked."),
+    ],
+)
+def test_the_form_says_every_rule_of_a_policy(
+    rules: dict[str, Any], said: str, console: Console, admin: Member
+) -> None:
+    make_group("payments", **rules)
+    assert f'data-rules="{said}"' in console(admin).get(ADD).content.decode()
