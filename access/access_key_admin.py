@@ -146,6 +146,7 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
             value=issued.value,
             usage="console/access_key_usage.html",
             done_url=done,
+            variable="KEEPTRUSTS_ACCESS_KEY",
             context={"api": request.build_absolute_uri("/api/v1/me/")},
         )
         self.show_once(request, secret)

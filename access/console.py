@@ -309,10 +309,15 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
             "opts": self.opts,
             "obj": obj,
             "url": reverse(page, args=[quote(obj.pk)]) if obj is not None else "",
+            **(self.already_done_context(obj) if obj is not None else {}),
         }
         response = TemplateResponse(request, "console/already_done.html", context, status=409)
         response["Cache-Control"] = "no-store"
         return response
+
+    def already_done_context(self, obj: M) -> dict[str, Any]:
+        """Return what the page for a form sent twice offers to do about `obj`: `replace_url` and `form_token`."""
+        return {}
 
     def _get_obj_does_not_exist_redirect(self, request: HttpRequest, opts: Any, object_id: str) -> HttpResponse:
         """What a member may not see is answered as if it did not exist."""

@@ -41,6 +41,7 @@ REFUSED_ACTIONS: dict[str, AuditAction] = {
     "keys.change_gatewaykey": AuditAction.KEY_EDIT_REFUSED,
     "keys.rotate_gatewaykey": AuditAction.KEY_ROTATE_REFUSED,
     "keys.end_grace_gatewaykey": AuditAction.KEY_END_GRACE_REFUSED,
+    "keys.extend_grace_gatewaykey": AuditAction.KEY_EXTEND_GRACE_REFUSED,
     "keys.disable_gatewaykey": AuditAction.KEY_DISABLE_REFUSED,
     "keys.enable_gatewaykey": AuditAction.KEY_ENABLE_REFUSED,
     "keys.revoke_gatewaykey": AuditAction.KEY_REVOKE_REFUSED,

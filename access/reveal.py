@@ -19,7 +19,7 @@ class Secret:
     """A value that was just made, and what to do with it.
 
     title: what happened. name: whose value it is. usage: the template that says what to do with the value, given
-    `secret` and `context`. done_url: where the member goes on.
+    `secret` and `context`. done_url: where the member goes on. variable: what its line in an `.env` file is called.
     """
 
     title: str
@@ -27,6 +27,7 @@ class Secret:
     value: str = field(repr=False)
     usage: str
     done_url: str
+    variable: str = "KEEPTRUSTS_KEY"
     done_text: str = "Done, I have stored it"
     context: Mapping[str, Any] = field(default_factory=dict)
 

@@ -35,6 +35,7 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "keys.change_gatewaykey": CHANGERS,
     "keys.rotate_gatewaykey": CHANGERS,
     "keys.end_grace_gatewaykey": CHANGERS,
+    "keys.extend_grace_gatewaykey": CHANGERS,
     "keys.disable_gatewaykey": CHANGERS,
     "keys.enable_gatewaykey": CHANGERS,
     "keys.revoke_gatewaykey": CHANGERS,

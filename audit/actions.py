@@ -12,6 +12,7 @@ class AuditAction(models.TextChoices):
     KEY_ENABLED = "gateway_key.enabled", "Key enabled"
     KEY_ROTATED = "gateway_key.rotated", "Key rotated"
     KEY_GRACE_ENDED = "gateway_key.grace_ended", "Grace ended"
+    KEY_GRACE_EXTENDED = "gateway_key.grace_extended", "Grace extended"
     KEY_REVOKED = "gateway_key.revoked", "Key revoked"
     KEY_EXPIRED = "gateway_key.expired", "Key expired"
     KEY_EXPORTED = "gateway_key.exported", "Keys exported"
@@ -21,6 +22,7 @@ class AuditAction(models.TextChoices):
     KEY_ENABLE_REFUSED = "gateway_key.enable_refused", "Enabling a key refused"
     KEY_ROTATE_REFUSED = "gateway_key.rotate_refused", "Rotating a key refused"
     KEY_END_GRACE_REFUSED = "gateway_key.end_grace_refused", "Ending grace refused"
+    KEY_EXTEND_GRACE_REFUSED = "gateway_key.extend_grace_refused", "Extending grace refused"
     KEY_REVOKE_REFUSED = "gateway_key.revoke_refused", "Revoking a key refused"
 
     GROUP_CREATED = "consumer_group.created", "Consumer group created"

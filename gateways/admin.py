@@ -208,6 +208,7 @@ class GatewayAdmin(ConsoleAdmin[Gateway]):
             value=issued.value,
             usage="console/gateway_token_usage.html",
             done_url=link,
+            variable="KEEPTRUSTS_GATEWAY_TOKEN",
             context=context,
         )
 

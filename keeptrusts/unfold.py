@@ -23,11 +23,13 @@ STYLES = (
     "usage",
     "hygiene",
     "leak",
+    "giving",
 )
 SCRIPTS = (
     "console",
     "usage_charts",
     "hygiene",
+    "giving",
 )
 
 UNFOLD: dict[str, Any] = {

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final, cast
+from uuid import uuid4
 
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
-from django.contrib.admin.utils import quote
 from django.db.models import Case, IntegerField, QuerySet, Value, When
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -24,16 +24,16 @@ from access.dialogs import dialog_action, reload_page
 from access.models import Member
 from access.once import AlreadyDone, once
 from access.refusals import Conflict
-from access.reveal import Secret, reveal_in_dialog
+from access.reveal import reveal_in_dialog
 from audit import clock
 from audit.models import AuditEntry
-from audit.moments import moment
+from audit.moments import moment, stamp
 from keys import group_admin, lifecycle  # noqa: F401  # the groups' screen registers itself
 from keys.admin_bulk import BULK_FIXES, export_selected
-from keys.admin_dialogs import DisableForm, EnableForm, EndGraceForm, RevokeForm, RotateForm
+from keys.admin_dialogs import DisableForm, EnableForm, EndGraceForm, ExtendGraceForm, RevokeForm, RotateForm
 from keys.admin_filters import AttentionFilter, ExpiringFilter, GroupFilter, OwnerFilter, StatusFilter
 from keys.admin_forms import CreateKeyForm, EditKeyForm, KeyForm
-from keys.issuing import IssuedKey
+from keys.giving import page_of, secret_of
 from keys.key_search import search
 from keys.models import GatewayKey
 from keys.offers import possible_verbs, why_not
@@ -66,8 +66,8 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
     add_button = "Create and show the value"
     actions = (*BULK_FIXES, export_selected)
     actions_list = ("create",)
-    actions_row = ("edit", "rotate", "end_grace", "disable", "enable", "revoke")
-    actions_detail = ("rotate", "end_grace", "disable", "enable", "revoke")
+    actions_row = ("edit", "rotate", "extend_grace", "end_grace", "disable", "enable", "revoke")
+    actions_detail = ("rotate", "extend_grace", "end_grace", "disable", "enable", "revoke")
     conditional_fields = {"expires_on": "expiry == 'custom'"}
     change_form_before_template = "keys/form_token.html"
     change_form_outer_before_template = "keys/key_overview.html"
@@ -193,12 +193,15 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
                 owner=given["owner"],
             )
             note["id"] = str(issued.key.pk)
-        self.show_once(request, secret_of(issued, f"Gateway key {issued.key} created"))
+        self.show_once(request, secret_of(request, issued, f"Gateway key {issued.key} created"))
         return issued.key
 
     def verb_edit(self, request: HttpRequest, form: forms.ModelForm[GatewayKey], obj: GatewayKey) -> GatewayKey:
         changed = cast(EditKeyForm, form).changed()
         return lifecycle.edit(actor=request_actor(request), key_id=obj.pk, changed=changed)
+
+    def already_done_context(self, obj: GatewayKey) -> dict[str, Any]:
+        return {"replace_url": reverse("admin:keys_gatewaykey_replace", args=[obj.pk]), "form_token": uuid4()}
 
     # --- changes of state ---------------------------------------------------------------------------------------------
 
@@ -214,8 +217,17 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
                     renew_expiry=form.cleaned_data.get("renew_expiry", True),
                 )
         except AlreadyDone as done:
-            raise Conflict("already_processed", "This was carried out already. A value is not shown twice.") from done
-        return reveal_in_dialog(request, secret_of(issued, f"Gateway key {issued.key} rotated"))
+            raise Conflict(
+                "already_processed",
+                "This was carried out already, and a value is not shown twice. If it was not stored, rotate once more.",
+            ) from done
+        return reveal_in_dialog(request, secret_of(request, issued, f"Gateway key {issued.key} rotated"))
+
+    @dialog_action(ExtendGraceForm, title="Extend grace", submit="Extend grace", icon="more_time")
+    def extend_grace(self, request: HttpRequest, form: ExtendGraceForm) -> HttpResponse:
+        key = lifecycle.extend_grace(actor=request_actor(request), key_id=form.obj.pk, grace=form.chosen_grace)
+        until = stamp(key.grace_until) if key.grace_until else ""
+        return reload_page(request, f"The old value of {key} stays accepted until {until}{_where(key)}.")
 
     @dialog_action(EndGraceForm, title="End grace", submit="End grace now", icon="timer_off", loud=False)
     def end_grace(self, request: HttpRequest, form: EndGraceForm) -> HttpResponse:
@@ -286,23 +298,3 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
 def _where(key: GatewayKey, before: str = "") -> str:
     """Return on which gateway processes the key's change is in force, as the rest of a sentence."""
     return key.narrowing.told(before) if key.narrowing is not None else ""
-
-
-def page_of(key_id: object) -> str:
-    """Return the address of a key's page."""
-    return reverse("admin:keys_gatewaykey_change", args=[quote(str(key_id))])
-
-
-def secret_of(issued: IssuedKey, title: str) -> Secret:
-    """Return the value just made as what the console shows once."""
-    key, version = issued.key, issued.version
-    old = key.versions.filter(number=version.number - 1).first()
-    accepted = old is not None and old.valid_until is not None and old.valid_until > clock.now()
-    return Secret(
-        title=title,
-        name=f"The value of {key}, version {version.number}",
-        value=issued.value,
-        usage="keys/secret_usage.html",
-        done_url=page_of(key.pk),
-        context={"key": key, "old": old, "old_is_accepted": accepted, "where": _where(key, ",")},
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, cast
 
 from django import forms
@@ -19,11 +19,15 @@ from access.once import TokenField
 from audit import clock
 from audit.moments import duration, stamp
 from keys import policy
-from keys.models import GatewayKey
+from keys.models import ConsumerGroup, GatewayKey
 from keys.offers import PERMISSIONS, why_not
 
 CUSTOM: Final = "custom"
 GRACES: Final = (timedelta(0), timedelta(hours=1), timedelta(hours=24), timedelta(days=7))
+
+
+# The longest step is the policy's ceiling, where there is one.
+EXTENSIONS: Final = tuple(timedelta(hours=hours) for hours in (1, 4, 24, 48, 7 * 24, 14 * 24, 30 * 24))
 
 
 class KeyDialog(DialogForm):
@@ -46,6 +50,8 @@ class RotateForm(KeyDialog):
     verb = "rotate"
     description = "Makes a new value, which you are shown once. The old value stays accepted for as long as you say."
 
+    form_after_template = "keys/rotate_when.html"
+
     form_token = TokenField()
     grace = forms.ChoiceField(label="The old value stays accepted", widget=UnfoldAdminSelectWidget)
     custom_minutes = forms.IntegerField(
@@ -64,6 +70,7 @@ class RotateForm(KeyDialog):
         longest = policy.longest_grace(group)
         default = policy.chosen_grace(None, group)
         offered = sorted({grace for grace in (*GRACES, default) if grace <= longest})
+        self.spans = offered
         choices = [(str(_seconds(span)), _said(span)) for span in offered]
         if longest > timedelta(0):
             choices.append((CUSTOM, "For another time …"))
@@ -89,6 +96,14 @@ class RotateForm(KeyDialog):
                 self.add_error("custom_minutes", f"At most {most:,} minutes.")
         return cleaned
 
+    def get_after_template_context(self, request: HttpRequest, object_id: int | str | None = None) -> dict[str, Any]:
+        now, expires_at = clock.now(), self.obj.expires_at
+        if expires_at is not None and self.obj.lifetime is not None and self["renew_expiry"].value():
+            expires_at = policy.renewed_expiry(self.obj.lifetime, self.obj.consumer_group, now)
+        said = [(str(_seconds(span)), _what_happens(self.obj.hint, span, expires_at, now)) for span in self.spans]
+        chosen, latest = str(self["grace"].value()), expires_at.isoformat() if expires_at else ""
+        return {"hint": self.obj.hint, "chosen": chosen, "latest": latest, "sentences": said}
+
     def _most_minutes(self) -> int:
         return policy.longest_grace(self.obj.consumer_group) // timedelta(minutes=1)
 
@@ -100,6 +115,37 @@ class RotateForm(KeyDialog):
         return timedelta(seconds=int(chosen))
 
 
+class ExtendGraceForm(KeyDialog):
+    verb = "extend_grace"
+    description = "Every older value that is still accepted stays so for longer, counted from now."
+
+    grace = forms.ChoiceField(label="The old value stays accepted", widget=UnfoldAdminSelectWidget)
+
+    def __init__(self, request: HttpRequest, object_id: int | str | None = None, *args: Any, **kwargs: Any) -> None:
+        super().__init__(request, object_id, *args, **kwargs)
+        now, stands, expires_at = clock.now(), self.obj.grace_until, self.obj.expires_at
+        ceiling = policy.longest_grace(self.obj.consumer_group)
+        offered = [span for span in sorted({*EXTENSIONS, ceiling}) if span <= ceiling]
+        ends = {span: min(now + span, expires_at) if expires_at else now + span for span in offered}
+        # Later only; and of those that the key's expiry cuts to the same end, the first.
+        later = {end: span for span, end in reversed(ends.items()) if stands is None or end > stands}
+        grace = cast(forms.ChoiceField, self.fields["grace"])
+        grace.choices = [(str(_seconds(span)), _until(end, now)) for end, span in sorted(later.items())]
+        self.none_offered = not later
+        if stands is not None and stands > now:
+            grace.help_text = f"As it stands, until {stamp(stands)}. {_at_most(self.obj.consumer_group)}"
+
+    @property
+    def conflict(self) -> str:
+        if super().conflict or not self.none_offered:
+            return super().conflict
+        return "The old value is accepted for as long already as the group's policy and the key's expiry allow."
+
+    @property
+    def chosen_grace(self) -> timedelta:
+        return timedelta(seconds=int(self.cleaned_data["grace"]))
+
+
 class EndGraceForm(KeyDialog):
     verb = "end_grace"
     description = "Every older value of this key is refused from now on. Whoever still uses one is locked out at once."
@@ -107,7 +153,10 @@ class EndGraceForm(KeyDialog):
     form_before_template = "keys/grace_still_used.html"
 
     def get_before_template_context(self, request: HttpRequest, object_id: int | str | None = None) -> dict[str, Any]:
-        return {"versions": self.obj.versions.filter(valid_until__gt=clock.now()).select_related("metrics")}
+        return {
+            "key": self.obj,
+            "versions": self.obj.versions.filter(valid_until__gt=clock.now()).select_related("metrics"),
+        }
 
 
 class DisableForm(KeyDialog):
@@ -145,6 +194,25 @@ def _seconds(span: timedelta) -> int:
 def _span(span: timedelta) -> str:
     # 24 hours are called that, not "1 day": it is what people say of a grace period.
     return "24 hours" if span == timedelta(hours=24) else duration(span)
+
+
+def _what_happens(hint: str, grace: timedelta, expires_at: datetime | None, now: datetime) -> str:
+    """Say in times what a rotation with this grace will do to the old value."""
+    if not grace:
+        return f"The old value {hint} is refused at once, everywhere. Whoever still sends it is locked out."
+    end = min(now + grace, expires_at) if expires_at else now + grace
+    said = f"The old value {hint} is accepted until {stamp(end)}, in {_span(end - now)}, and refused from then on."
+    return f"{said} That is when the key expires." if end < now + grace else said
+
+
+def _until(end: datetime, now: datetime) -> str:
+    return f"Until {stamp(end)}, in {_span(end - now)}"
+
+
+def _at_most(group: ConsumerGroup | None) -> str:
+    if group is None or group.max_grace_seconds is None:
+        return ""
+    return f"The policy of {group.name} allows at most {_span(policy.longest_grace(group))} from now."
 
 
 def _said(span: timedelta) -> str:

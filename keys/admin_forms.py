@@ -41,6 +41,7 @@ class GroupSelect(UnfoldAdminSelectWidget):
         if group is not None:
             most = group.max_lifetime_days
             option["attrs"]["data-name"] = group.name
+            option["attrs"]["data-rules"] = "\n".join(policy.in_words(group))
             option["attrs"]["data-max-days"] = "" if most is None else most
             option["attrs"]["data-default-days"] = group.default_lifetime_days or most or ""
             option["attrs"]["data-expiry-required"] = "yes" if group.expiry_required or most else ""

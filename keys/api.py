@@ -36,6 +36,7 @@ from keys.models import ConsumerGroup, GatewayKey, KeyVersion
 from keys.narrowing import narrowing
 from keys.serializers import (
     BulkRevocation,
+    GraceExtension,
     GroupChanges,
     GroupJSON,
     IssuedKeyJSON,
@@ -122,6 +123,17 @@ class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, DecidingViewSet[Gate
     def end_grace(self, request: Request, pk: str) -> Response:
         """Refuse every value but the current one from now on."""
         return self._do(lifecycle.end_grace)
+
+    @extend_schema(request=GraceExtension, responses=KeyJSON, parameters=[IN_FORCE_ON])
+    @action(detail=True, methods=["post"], url_path="extend-grace")
+    @once
+    def extend_grace(self, request: Request, pk: str) -> Response:
+        """Let the older values that are still accepted be so for longer; say until when, or for how long from now."""
+        key, wanted = self.get_object(), self.body(GraceExtension)
+        seconds = wanted.pop("grace_seconds", None)
+        grace = None if seconds is None else timedelta(seconds=seconds)
+        key = lifecycle.extend_grace(actor=request_actor(request), key_id=key.pk, grace=grace, **wanted)
+        return self._answer_anew(key)
 
     @extend_schema(request=None, responses=KeyJSON, parameters=[IN_FORCE_ON])
     @action(detail=True, methods=["post"])

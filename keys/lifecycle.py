@@ -161,6 +161,33 @@ def end_grace(*, actor: Actor, key_id: UUID, within: Narrowing | None = None) ->
     return key
 
 
+def extend_grace(
+    *, actor: Actor, key_id: UUID, until: datetime | None = None, grace: timedelta | None = None
+) -> GatewayKey:
+    """Let every older value that is still accepted be so until a later time. Conflict `not_in_grace` where none is.
+
+    until: that time, or grace: how long from now; one of them. Never beyond the key's own expiry. Errors:
+    ValidationError at `until` or `grace_seconds` for a time that is not later, and one above the group's ceiling.
+    """
+    with narrowing() as change, transaction.atomic():
+        key, now = _locked(key_id), clock.now()
+        permission = "keys.extend_grace_gatewaykey"
+        require(actor, permission, key)
+        _refuse_when(key, FINAL, permission, now)
+        in_grace = list(key.versions.filter(valid_until__gt=now))
+        if not in_grace:
+            raise Conflict("not_in_grace", "No older value of this key is accepted.", permission=permission, obj=key)
+        end = policy.extended_grace(key, until, grace, now)
+        before, key.grace_until = key.grace_until, end
+        KeyVersion.objects.filter(pk__in=[version.pk for version in in_grace]).update(valid_until=end)
+        key.save(update_fields=["grace_until"])
+        detail = {"versions": sorted(version.number for version in in_grace)}
+        old, new = {"grace_until": before}, {"grace_until": end}
+        record(AuditAction.KEY_GRACE_EXTENDED, actor, _about(key), old, new, detail)
+        _changed(key, change)
+    return key
+
+
 def close_grace(*, actor: Actor, key_id: UUID) -> bool:
     """Record that time has ended the grace of a key's versions; False where somebody else has, or it runs on."""
     with transaction.atomic():

@@ -28,3 +28,19 @@ def clean_networks(networks: Iterable[str], *, field: str = "allowed_networks") 
     if len(cleaned) > MOST_NETWORKS:
         raise ValidationError({field: ValidationError(f"At most {MOST_NETWORKS} networks.", code="too_many")})
     return list(cleaned)
+
+
+def accepted_address(*lists: Iterable[str]) -> str:
+    """Return an address that is in a network of each list, an empty one allowing every address; "" for any at all.
+
+    Also where there is none, and nothing is accepted.
+    """
+    within: list[ipaddress.IPv4Network | ipaddress.IPv6Network] | None = None
+    for networks in map(list, lists):
+        allowed = [ipaddress.ip_network(network) for network in networks]
+        if within is None:
+            within = allowed or None
+        elif allowed:
+            pairs = ((one, other) for one in within for other in allowed)
+            within = [max(pair, key=lambda n: n.prefixlen) for pair in pairs if pair[0].overlaps(pair[1])]
+    return str(within[0].network_address) if within else ""

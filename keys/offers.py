@@ -8,11 +8,12 @@ from typing import Final
 from keys.models import GatewayKey
 from keys.status import KeyStatus
 
-VERBS: Final = ("edit", "rotate", "end_grace", "disable", "enable", "revoke")
+VERBS: Final = ("edit", "rotate", "extend_grace", "end_grace", "disable", "enable", "revoke")
 # The rule book's name of each verb.
 PERMISSIONS: Final = {
     "edit": "keys.change_gatewaykey",
     "rotate": "keys.rotate_gatewaykey",
+    "extend_grace": "keys.extend_grace_gatewaykey",
     "end_grace": "keys.end_grace_gatewaykey",
     "disable": "keys.disable_gatewaykey",
     "enable": "keys.enable_gatewaykey",
@@ -35,7 +36,7 @@ def why_not(verb: str, key: GatewayKey, at: datetime) -> str:
     match verb:
         case "rotate" if status is KeyStatus.DISABLED:
             return "This key is disabled. Enable it first."
-        case "end_grace" if key.grace_until is None or key.grace_until <= at:
+        case "end_grace" | "extend_grace" if key.grace_until is None or key.grace_until <= at:
             return "No older value of this key is accepted."
         case "disable" if status is KeyStatus.DISABLED:
             return "This key is disabled already."

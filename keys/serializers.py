@@ -206,6 +206,19 @@ class Rotation(StrictSerializer):
     renew_expiry = FlagField(required=False, help_text="Set the expiry anew by the key's lifetime (default).")
 
 
+class GraceExtension(StrictSerializer):
+    """One of both."""
+
+    grace_seconds = NumberField(
+        required=False,
+        allow_null=True,
+        min_value=0,
+        max_value=MOST_GRACE_SECONDS,
+        help_text="For how long from now. Within the group's ceiling, and cut to the key's expiry.",
+    )
+    until = InstantField(required=False, allow_null=True, help_text="Until when, likewise.")
+
+
 class Revocation(StrictSerializer):
     reason = TextField(required=False)
 

@@ -36,6 +36,7 @@ MATRIX: Final[dict[tuple[str, str], tuple[dict[str, Any], int, int, int]]] = {
     ("patch", "gateway-keys/{key}/"): ({"name": "x"}, 200, 200, 403),
     ("post", "gateway-keys/{key}/rotate/"): (NO_BODY, 200, 200, 403),
     ("post", "gateway-keys/{key}/end-grace/"): (NO_BODY, 409, 409, 403),
+    ("post", "gateway-keys/{key}/extend-grace/"): ({"grace_seconds": 60}, 409, 409, 403),
     ("post", "gateway-keys/{key}/disable/"): (NO_BODY, 200, 200, 403),
     ("post", "gateway-keys/{key}/enable/"): (NO_BODY, 409, 409, 403),
     ("post", "gateway-keys/{key}/revoke/"): (NO_BODY, 200, 200, 403),

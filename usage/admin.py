@@ -22,6 +22,7 @@ from access.tokens import HINT_LENGTH
 from audit.list_filters import DayRangeFilter
 from audit.moments import moment
 from keys.models import GatewayKey, KeyVersion
+from usage import cutover_page  # noqa: F401  # its page registers itself
 from usage.models import Outcome, UsageEvent
 from usage.reasons import REASONS
 

@@ -33,6 +33,7 @@ NOT_AUDITOR = {
     "keys.change_gatewaykey",
     "keys.rotate_gatewaykey",
     "keys.end_grace_gatewaykey",
+    "keys.extend_grace_gatewaykey",
     "keys.disable_gatewaykey",
     "keys.enable_gatewaykey",
     "keys.revoke_gatewaykey",

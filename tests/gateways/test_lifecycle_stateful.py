@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import time_machine
 from django.conf import settings as django_settings
+from django.core.exceptions import ValidationError
 from django.db import connection
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -126,6 +127,22 @@ class Lifecycle(RuleBasedStateMachine):
         lifecycle.end_grace(actor=TESTS, key_id=key.id)
         for known in in_grace:
             key.values[known] = self.now
+
+    @rule(value=values, grace=HOURS)
+    def extend_grace(self, value: str, grace: timedelta) -> None:
+        key, end = self.key_of(value), self.now + grace
+        in_grace = {known: until for known, until in key.values.items() if until is not None and until > self.now}
+        if key.expires_at is not None:
+            end = min(end, key.expires_at)
+        if key.revoked or self.expired(key) or not in_grace:
+            with pytest.raises(Conflict):
+                lifecycle.extend_grace(actor=TESTS, key_id=key.id, grace=grace)
+        elif end <= max(in_grace.values()):
+            with pytest.raises(ValidationError):
+                lifecycle.extend_grace(actor=TESTS, key_id=key.id, grace=grace)
+        else:
+            lifecycle.extend_grace(actor=TESTS, key_id=key.id, grace=grace)
+            key.values.update(dict.fromkeys(in_grace, end))
 
     @rule(value=values)
     def disable(self, value: str) -> None:

@@ -25,7 +25,7 @@ def test_the_description_is_made_without_a_warning(tmp_path: Any) -> None:
 
 def test_it_describes_every_route_of_the_design(schema: dict[str, Any]) -> None:
     routes = {path.removeprefix("/api/v1/"): set(methods) for path, methods in schema["paths"].items()}
-    verbs = ("rotate", "end-grace", "disable", "enable", "revoke")
+    verbs = ("rotate", "end-grace", "extend-grace", "disable", "enable", "revoke")
     assert routes == {
         "me/": {"get"},
         "access-keys/": {"get", "post"},

@@ -127,7 +127,7 @@ def test_opening_a_dialog_changes_nothing(console: Console, admin: Member) -> No
     key = make_key().key
     lifecycle.rotate(actor=TESTS, key_id=key.pk, grace=timedelta(hours=1))
     before = GatewayKey.objects.values().get()
-    for verb in ("rotate", "end_grace", "disable", "revoke"):
+    for verb in ("rotate", "extend_grace", "end_grace", "disable", "revoke"):
         page = console(admin).get(dialog_of(key, verb))
         assert page.status_code == 200
         assert 'type="submit"' in page.content.decode()

@@ -15,6 +15,7 @@ from access import tokens
 from access.members import edit_member
 from access.models import Member
 from access.refusals import Conflict, Forbidden
+from audit.actions import AuditAction
 from audit.actor import Actor
 from audit.models import AuditEntry
 from audit.recording import plain
@@ -22,7 +23,7 @@ from keys import bulk, lifecycle
 from keys.issuing import IssuedKey
 from keys.models import ConsumerGroup, GatewayKey, KeyVersion
 from keys.status import KeyStatus, VersionState
-from tests.factories import actor_of, make_group, make_key, make_member
+from tests.factories import TESTS, actor_of, make_group, make_key, make_member
 
 pytestmark = pytest.mark.django_db
 START = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -71,6 +72,7 @@ VERBS: dict[str, Callable[[Actor, GatewayKey], object]] = {
     "edit": lambda actor, key: lifecycle.edit(actor=actor, key_id=key.id, changed={"name": "renamed"}),
     "rotate": lambda actor, key: lifecycle.rotate(actor=actor, key_id=key.id),
     "end_grace": lambda actor, key: lifecycle.end_grace(actor=actor, key_id=key.id),
+    "extend_grace": lambda actor, key: lifecycle.extend_grace(actor=actor, key_id=key.id, grace=timedelta(hours=30)),
     "disable": lambda actor, key: lifecycle.disable(actor=actor, key_id=key.id),
     "enable": lambda actor, key: lifecycle.enable(actor=actor, key_id=key.id),
     "revoke": lambda actor, key: lifecycle.revoke(actor=actor, key_id=key.id, reason="again"),
@@ -95,6 +97,13 @@ TABLE: dict[str, dict[KeyStatus, str | None]] = {
     "end_grace": {
         A: "not_in_grace",
         R: "gateway_key.grace_ended",
+        D: "not_in_grace",
+        E: "key_expired",
+        X: "key_revoked",
+    },
+    "extend_grace": {
+        A: "not_in_grace",
+        R: "gateway_key.grace_extended",
         D: "not_in_grace",
         E: "key_expired",
         X: "key_revoked",
@@ -514,3 +523,60 @@ def test_a_new_owner_is_active_but_who_has_left_may_stay(actor: Actor, manager: 
     assert [*refused.value.message_dict] == ["owner"]
     with pytest.raises(ValidationError):
         lifecycle.create(actor=actor, name="theirs", owner=manager)
+
+
+# --- a longer grace -------------------------------------------------------------------------------------------------
+
+
+def grace_end(key: GatewayKey) -> datetime:
+    key.refresh_from_db()
+    assert key.grace_until is not None
+    assert set(key.versions.filter(valid_until__gt=START).values_list("valid_until", flat=True)) == {key.grace_until}
+    return key.grace_until
+
+
+def rotating(grace: timedelta = HOUR, **given: Any) -> GatewayKey:
+    key = make_key(**given).key
+    return lifecycle.rotate(actor=TESTS, key_id=key.id, grace=grace, renew_expiry=False).key
+
+
+def test_an_extended_grace_ends_so_long_from_now() -> None:
+    key = rotating()
+    lifecycle.extend_grace(actor=TESTS, key_id=key.id, grace=timedelta(hours=5))
+    assert grace_end(key) == START + timedelta(hours=5)
+
+
+def test_grace_is_extended_until_a_time() -> None:
+    key, until = rotating(), START + timedelta(hours=7)
+    lifecycle.extend_grace(actor=TESTS, key_id=key.id, until=until)
+    assert grace_end(key) == until
+
+
+def test_an_extended_grace_never_outlives_the_key() -> None:
+    expires_at = START + timedelta(days=3)
+    key = rotating(expires_at=expires_at)
+    lifecycle.extend_grace(actor=TESTS, key_id=key.id, grace=timedelta(days=30))
+    assert grace_end(key) == expires_at
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "code"),
+    [
+        ({"grace": timedelta(minutes=30)}, "grace_seconds", "not_later"),
+        ({"grace": timedelta(hours=11)}, "grace_seconds", "grace_exceeded"),
+        ({"grace": timedelta(seconds=-1)}, "grace_seconds", "min_value"),
+        ({"until": datetime(2020, 1, 1, tzinfo=UTC)}, "until", "not_later"),
+        ({"until": datetime(2199, 1, 1, tzinfo=UTC)}, "until", "grace_exceeded"),
+        ({}, "until", "required"),
+        ({"grace": timedelta(hours=2), "until": datetime(2199, 1, 1, tzinfo=UTC)}, "until", "required"),
+    ],
+)
+def test_grace_is_extended_to_a_later_end_within_the_groups_ceiling(
+    given: dict[str, Any], field: str, code: str
+) -> None:
+    key = rotating(consumer_group=make_group(max_grace_seconds=10 * 3600))
+    before = state_of(key)
+    with pytest.raises(ValidationError) as caught:
+        lifecycle.extend_grace(actor=TESTS, key_id=key.id, **given)
+    assert [error.code for error in caught.value.error_dict[field]] == [code]
+    assert state_of(key) == before

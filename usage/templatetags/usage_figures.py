@@ -20,6 +20,7 @@ from audit import clock
 from audit.moments import zone
 from keys.models import ConsumerGroup, GatewayKey, KeyVersion
 from keys.status import VersionState
+from usage.cutover import cutover, old_value_use
 from usage.figures import (
     DAY,
     WINDOWS,
@@ -107,6 +108,18 @@ def versions_usage(versions: Iterable[tuple[KeyVersion, VersionState]], *, accep
             for version, state in rows
         ]
     }
+
+
+@register.inclusion_tag("usage/cutover.html")
+def key_cutover(key: GatewayKey) -> dict[str, Any]:
+    """Draw the rotation of a key while it runs; the fragment asks for itself anew."""
+    return cutover(key)
+
+
+@register.inclusion_tag("usage/old_value.html")
+def old_value(key: GatewayKey) -> dict[str, Any]:
+    """Say whether the older values of a key have gone quiet, and who still sends them."""
+    return old_value_use(key, clock.now())
 
 
 @register.filter

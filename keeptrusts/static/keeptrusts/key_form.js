@@ -33,7 +33,7 @@ document.addEventListener("DOMContentLoaded", () => {
             option.disabled = tooLong || (option.value === "never" && policy.expiryRequired === "yes");
         }
         date.max = most > 0 ? inDays(most) : "";
-        note.textContent = sentence(policy, most);
+        note.replaceChildren(...explained(policy));
         const chosen = expiry.selectedOptions[0];
         if (isNewKey && (!touched || chosen?.disabled)) {
             propose(Number(policy.defaultDays || 0) || 90);
@@ -50,11 +50,21 @@ document.addEventListener("DOMContentLoaded", () => {
         expiry.dispatchEvent(new Event("change", { bubbles: true }));
     }
 
-    function sentence(policy, most) {
-        if (most > 0) {
-            return `The policy of ${policy.name}: at most ${most} days.`;
+    /* The whole policy, for it decides more than the expiry. */
+    function explained(policy) {
+        if (!policy.rules) {
+            return [];
         }
-        return policy.expiryRequired === "yes" ? `The policy of ${policy.name}: an expiry is mandatory.` : "";
+        const title = document.createElement("p");
+        title.textContent = `The policy of ${policy.name}:`;
+        const list = document.createElement("ul");
+        list.className = "kt-policy-list";
+        for (const rule of policy.rules.split("\n")) {
+            const item = document.createElement("li");
+            item.textContent = rule;
+            list.append(item);
+        }
+        return [title, list];
     }
 
     function inDays(days) {

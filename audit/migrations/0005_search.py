@@ -38,7 +38,7 @@ def drop_trigrams(apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) -> N
 class Migration(migrations.Migration):
     # Concurrently: nobody who writes entries waits.
     atomic = False
-    dependencies = [("audit", "0003_usage_recounted")]
+    dependencies = [("audit", "0004_grace_extended")]
 
     operations = [
         migrations.AddIndex("auditentry", models.Index(fields=["actor_label", "-id"], name="audit_entry_who")),
