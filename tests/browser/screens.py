@@ -72,6 +72,8 @@ class Look:
             self._complain(name, "no title")
         if "Site administration" in title + page.content():
             self._complain(name, "says Site administration")
+        if "{#" in page.inner_text("body"):
+            self._complain(name, "shows what only the template's reader should see")
         if (wide := page.evaluate("document.documentElement.scrollWidth")) > self.width:
             self._complain(name, f"is {wide} pixels wide")
 

@@ -144,7 +144,7 @@ def test_messages_of_every_level_can_be_read(
                 storage.add(level, "This has happened.")
             answer = HttpResponse()
             storage.update(answer)
-            said = {"name": "messages", "value": answer.cookies["messages"].value, "url": live_server.url}
+            said: Any = {"name": "messages", "value": answer.cookies["messages"].value, "url": live_server.url}
             look.page.context.add_cookies([said])
             look.at("/admin/preferences/")
             assert look.page.get_by_text("This has happened.").count() == 4

@@ -113,3 +113,10 @@ window.addEventListener("load", () => window.setTimeout(tidy, 0));
 window.addEventListener("resize", reachScrolling);
 document.addEventListener("toggle", reachScrolling, true);
 document.addEventListener("htmx:afterSettle", tidy);
+
+/* The main part of a page is one, and the way past the navigation ends there. */
+document.addEventListener("DOMContentLoaded", () => {
+    const content = document.getElementById("content");
+    content?.setAttribute("role", "main");
+    content?.setAttribute("tabindex", "-1");
+});
