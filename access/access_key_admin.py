@@ -21,6 +21,7 @@ from access.access_keys import create_access_key, revoke_access_key
 from access.actors import request_actor
 from access.console import ConsoleAdmin
 from access.dialogs import DialogForm, dialog_action, reload_page
+from access.kept_filters import keep_list_filters
 from access.list_filters import VisibleDropdownFilter
 from access.models import AccessKey, Member
 from access.once import TokenField, once
@@ -127,7 +128,7 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
 
     @action(permissions=["add"], description=add_title, icon="add", variant=ActionVariant.PRIMARY)
     def create(self, request: HttpRequest) -> HttpResponse:
-        return HttpResponseRedirect(reverse("admin:access_accesskey_add"))
+        return HttpResponseRedirect(keep_list_filters(request, reverse("admin:access_accesskey_add")))
 
     def verb_create(self, request: HttpRequest, form: forms.ModelForm[AccessKey]) -> AccessKey:
         days, owner = form.cleaned_data["lifetime"], cast("Member", request.user)

@@ -21,6 +21,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget
 from access.actors import request_actor
 from access.console import ConsoleAdmin
 from access.dialogs import DialogForm, dialog_action, reload_page
+from access.kept_filters import keep_list_filters
 from access.members import EDITABLE, create_member, edit_member, set_password
 from access.models import AccessKey, Member
 from access.rules import Role
@@ -143,7 +144,7 @@ class MemberAdmin(ConsoleAdmin[Member]):
 
     @action(permissions=["add"], description=add_title, icon="add", variant=ActionVariant.PRIMARY)
     def create(self, request: HttpRequest) -> HttpResponse:
-        return HttpResponseRedirect(reverse("admin:access_member_add"))
+        return HttpResponseRedirect(keep_list_filters(request, reverse("admin:access_member_add")))
 
     def verb_create(self, request: HttpRequest, form: forms.ModelForm[Member]) -> Member:
         given = form.cleaned_data

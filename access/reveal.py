@@ -6,12 +6,14 @@ No redirect, session, message or cookie carries it; the answer may not be stored
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+
+from access.kept_filters import keep_list_filters
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ def reveal_page(request: HttpRequest, site: AdminSite, secret: Secret, **context
 
 def reveal_in_dialog(request: HttpRequest, secret: Secret) -> HttpResponse:
     """Answer a dialog with the secret in its place; the dialog then closes by its own button alone."""
+    secret = replace(secret, done_url=keep_list_filters(request, secret.done_url))
     response = _never_stored(TemplateResponse(request, "console/secret_dialog.html", {"secret": secret}))
     response["HX-Retarget"] = response["HX-Reselect"] = "#dialog"
     response["HX-Reswap"] = "outerHTML"

@@ -22,6 +22,7 @@ from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminSelect2Multi
 from access.actors import request_actor
 from access.console import ConsoleAdmin, ConsoleChangeList
 from access.dialogs import DialogForm, dialog_action
+from access.kept_filters import keep_list_filters
 from access.list_filters import VisibleDropdownFilter
 from access.models import Member
 from access.once import AlreadyDone, TokenField, once
@@ -167,7 +168,7 @@ class GatewayAdmin(ConsoleAdmin[Gateway]):
 
     @action(permissions=["add"], description=add_title, icon="add", variant=ActionVariant.PRIMARY)
     def create(self, request: HttpRequest) -> HttpResponse:
-        return HttpResponseRedirect(reverse("admin:gateways_gateway_add"))
+        return HttpResponseRedirect(keep_list_filters(request, reverse("admin:gateways_gateway_add")))
 
     def verb_create(self, request: HttpRequest, form: forms.ModelForm[Gateway]) -> Gateway:
         given = dict(form.cleaned_data)

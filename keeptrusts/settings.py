@@ -68,13 +68,20 @@ SESSION_COOKIE_AGE = 12 * 60 * 60
 X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
-        "default-src": [SELF],
+        # What is not named is not loaded.
+        "default-src": [NONE],
         # Alpine, which the admin theme is built on, evaluates its attributes and sets inline styles.
         "script-src": [SELF, UNSAFE_EVAL],
         "style-src": [SELF, UNSAFE_INLINE],
         "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        # Where htmx and the API's documentation ask.
+        "connect-src": [SELF],
+        "manifest-src": [NONE],
         "object-src": [NONE],
-        "base-uri": [SELF],
+        "frame-src": [NONE],
+        "worker-src": [NONE],
+        "base-uri": [NONE],
         "form-action": [SELF],
         "frame-ancestors": [NONE],
     }

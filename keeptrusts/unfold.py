@@ -24,12 +24,14 @@ STYLES = (
     "hygiene",
     "leak",
     "giving",
+    "accessibility",
 )
 SCRIPTS = (
     "console",
     "usage_charts",
     "hygiene",
     "giving",
+    "accessibility",
 )
 
 UNFOLD: dict[str, Any] = {

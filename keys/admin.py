@@ -21,6 +21,7 @@ from unfold.enums import ActionVariant
 from access.actors import request_actor
 from access.console import ConsoleAdmin, NullsLast
 from access.dialogs import dialog_action, reload_page
+from access.kept_filters import keep_list_filters
 from access.models import Member
 from access.once import AlreadyDone, once
 from access.refusals import Conflict
@@ -161,7 +162,7 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
 
     @action(permissions=["add"], description=add_title, icon="add", variant=ActionVariant.PRIMARY)
     def create(self, request: HttpRequest) -> HttpResponse:
-        return HttpResponseRedirect(reverse("admin:keys_gatewaykey_add"))
+        return HttpResponseRedirect(keep_list_filters(request, reverse("admin:keys_gatewaykey_add")))
 
     @action(description="Edit", icon="edit")
     def edit(self, request: HttpRequest, object_id: str) -> HttpResponse:

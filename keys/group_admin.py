@@ -19,6 +19,7 @@ from unfold.widgets import UnfoldAdminSelect2MultipleWidget, UnfoldAdminTextarea
 
 from access.actors import request_actor
 from access.console import ConsoleAdmin
+from access.kept_filters import keep_list_filters
 from access.models import Member
 from access.rules import Role
 from audit.moments import duration, moment
@@ -147,7 +148,7 @@ class ConsumerGroupAdmin(ConsoleAdmin[ConsumerGroup]):
 
     @action(permissions=["add"], description=add_title, icon="add", variant=ActionVariant.PRIMARY)
     def create(self, request: HttpRequest) -> HttpResponse:
-        return HttpResponseRedirect(reverse("admin:keys_consumergroup_add"))
+        return HttpResponseRedirect(keep_list_filters(request, reverse("admin:keys_consumergroup_add")))
 
     def verb_create(self, request: HttpRequest, form: forms.ModelForm[ConsumerGroup]) -> ConsumerGroup:
         return create_group(actor=request_actor(request), **form.cleaned_data)

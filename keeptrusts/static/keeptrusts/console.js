@@ -105,6 +105,7 @@ function showProblem(text) {
         return;
     }
     const problem = document.createElement("p");
+    problem.id = "dialog-title";
     problem.className = "kt-problem";
     problem.setAttribute("role", "alert");
     problem.textContent = text;
@@ -156,7 +157,7 @@ document.addEventListener("submit", (event) => {
 
 /* Links that are called buttons take the space bar, as buttons do. */
 document.addEventListener("keydown", (event) => {
-    if (event.key === " " && event.target.matches("a[role=button]")) {
+    if (event.key === " " && event.target.matches("a[role=button], div[role=button]")) {
         event.preventDefault();
         event.target.click();
     }
