@@ -160,7 +160,7 @@ def _detail(check: Reason, facts: _Facts, failed: bool) -> str:
         case Reason.KEY_EXPIRED if key is not None:
             if key.expires_at is None:
                 return "" if failed else "It never expires."
-            return f"{'It expired' if failed else 'It expires'} on {stamp(key.expires_at)}."
+            return f"It expired on {stamp(key.expires_at)}." if failed else f"Its expiry: {stamp(key.expires_at)}."
         case Reason.KEY_DISABLED if failed and key is not None:
             since = f" since {stamp(key.disabled_at)}" if key.disabled_at else ", and has been enabled since"
             return f"It was disabled{since}."
@@ -239,8 +239,8 @@ def _remedies(facts: _Facts) -> list[str]:
                 ]
             return [
                 f"Send the request from an allowed network: {facts.networks or 'none is set any more'}.",
-                f"Or add {facts.address} to the allowed networks, wherever there are any: the key's and its group's must "
-                "both admit it.",
+                f"Or add {facts.address} to the allowed networks, of the key and of its group: wherever there are any, "
+                "they must have it.",
             ]
         case _:
             return []
