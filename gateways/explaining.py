@@ -21,6 +21,7 @@ from gateways.lookup import LONG_AGO
 from gateways.models import ClientAddress, Gateway, UsageSource
 from keys.models import ConsumerGroup, GatewayKey, KeyVersion
 from usage.models import UsageEvent
+from usage.reasons import REASONS
 
 
 class Passed(StrEnum):
@@ -152,14 +153,14 @@ def _detail(check: Reason, facts: _Facts, failed: bool) -> str:
         case Reason.GATEWAY_UNKNOWN:
             return f"It was {facts.gateway.name}."
         case Reason.KEY_UNKNOWN if version is not None and key is not None:
-            return f"Of {key.name}: version {version.number}, {version.hint}."
+            return f"It is version {version.number} ({version.hint}) of {key.name}."
         case Reason.KEY_REVOKED if failed and key is not None and key.revoked_at is not None:
             why = f" Reason: {key.revoke_reason}" if key.revoke_reason else ""
             return f"It was revoked on {stamp(key.revoked_at)} by {key.revoked_by or 'the system'}.{why}"
         case Reason.KEY_EXPIRED if key is not None:
             if key.expires_at is None:
                 return "" if failed else "It never expires."
-            return f"{'It expired' if failed else 'It expires'} on {stamp(key.expires_at)}."
+            return f"It expired on {stamp(key.expires_at)}." if failed else f"Its expiry: {stamp(key.expires_at)}."
         case Reason.KEY_DISABLED if failed and key is not None:
             since = f" since {stamp(key.disabled_at)}" if key.disabled_at else ", and has been enabled since"
             return f"It was disabled{since}."
@@ -238,7 +239,8 @@ def _remedies(facts: _Facts) -> list[str]:
                 ]
             return [
                 f"Send the request from an allowed network: {facts.networks or 'none is set any more'}.",
-                f"Or add {facts.address} to the allowed networks; both the key's and its group's must have it.",
+                f"Or add {facts.address} to the allowed networks, of the key and of its group: wherever there are any, "
+                "they must have it.",
             ]
         case _:
             return []
@@ -259,9 +261,9 @@ def _now(facts: _Facts) -> Now:
     question.group = group.slug if group is not None else None
     decision = decide(question, _known_gateway(facts), _known_version(key, facts.version), at)
     if decision.reason is not None:
-        told = CHECKS[decision.reason]
+        told = _lower(REASONS.get(decision.reason, decision.reason))
         same = " still" if decision.reason == facts.event.reason else ""
-        return Now(False, f"It would{same} be refused ({decision.reason}): it does not hold that: {_lower(told)}.")
+        return Now(False, f"It would{same} be refused ({decision.reason}): {told}.")
     if group is None:
         limits = " if it is of a group that the gateway serves" if facts.served else ""
         return Now(True, f"It would pass{limits or ': the key is of all groups'}.")

@@ -143,7 +143,7 @@ def test_an_auditor_finds_but_may_not_revoke_and_the_attempt_is_recorded(browser
     client = browser(auditor)
     assert "You may not revoke this key" in found(client, issued.value)
     assert client.post(f"{FIND}{issued.key.pk}/revoke/", {"confirmed": "on"}).status_code == 403
-    assert AuditEntry.objects.filter(action="Revoking a key refused", object_id=str(issued.key.pk)).exists()
+    assert AuditEntry.objects.filter(action="gateway_key.revoke_refused", object_id=str(issued.key.pk)).exists()
     assert GatewayKey.objects.get(pk=issued.key.pk).revoked_at is None
 
 
