@@ -257,7 +257,7 @@ def _addresses(patterns: list[Any], place: str = "") -> Iterator[str]:
                 text = "keys/"
             elif pattern.name is None and text.startswith("(?P<url>"):
                 text = "no/such/page/"
-            yield re.sub(r"<path:\w+>", "{}", place + text)
+            yield re.sub(r"<(path|uuid):\w+>", "{}", place + text)
 
 
 def _models() -> list[type[Model]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -200,6 +200,21 @@ def test_rotation_shows_a_new_value_and_the_old_one_stays_in_grace(admin_api: AP
     ended = admin_api.post(path(issued.key, "end-grace"), {}).json()
     assert [v["state"] for v in ended["versions"]] == ["current", "closed"]
     assert "value" not in ended
+
+
+def test_a_running_grace_is_extended_and_later_only(admin_api: APIClient) -> None:
+    key = make_key().key
+    assert code(admin_api.post(path(key, "extend-grace"), {"grace_seconds": 60})) == (409, "not_in_grace")
+    admin_api.post(path(key, "rotate"), {"grace_seconds": 3600})
+    extended = admin_api.post(path(key, "extend-grace"), {"grace_seconds": 7200}).json()
+    until = datetime.fromisoformat(extended["versions"][1]["valid_until"])
+    assert timedelta(hours=1, minutes=59) < until - clock.now() <= timedelta(hours=2)
+    refused = admin_api.post(path(key, "extend-grace"), {"grace_seconds": 60})
+    assert refused.status_code == 400
+    assert "accepted for as long as that already" in refused.content.decode()
+    later = until + timedelta(hours=5)
+    told = admin_api.post(path(key, "extend-grace"), {"until": later.isoformat()}).json()
+    assert datetime.fromisoformat(told["versions"][1]["valid_until"]) == later
 
 
 def test_a_rotation_may_leave_the_expiry_as_it_is(admin_api: APIClient) -> None:
