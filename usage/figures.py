@@ -257,7 +257,7 @@ def _rows(condition: Q, step: timedelta) -> Iterator[tuple[datetime, str, Figure
     sums = {f"of_{column}": Sum(column) for column in _COLUMNS}
     # Named apart from the columns, or Django would take the sums for them.
     rows = buckets.annotate(of_time=time).values_list("of_time", "model").annotate(**sums)
-    for start, model, *numbers in rows.iterator():
+    for start, model, *numbers in rows:
         yield start, model, _figures_of(numbers)
 
 
