@@ -15,6 +15,7 @@ from access import tokens
 from access.members import edit_member
 from access.models import Member
 from access.refusals import Conflict, Forbidden
+from audit.actions import AuditAction
 from audit.actor import Actor
 from audit.models import AuditEntry
 from audit.recording import plain
@@ -22,7 +23,7 @@ from keys import bulk, lifecycle
 from keys.issuing import IssuedKey
 from keys.models import ConsumerGroup, GatewayKey, KeyVersion
 from keys.status import KeyStatus, VersionState
-from tests.factories import actor_of, make_group, make_key, make_member
+from tests.factories import TESTS, actor_of, make_group, make_key, make_member
 
 pytestmark = pytest.mark.django_db
 START = datetime(2026, 11, 23, 12, tzinfo=UTC)
