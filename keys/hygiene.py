@@ -36,7 +36,7 @@ type Told = Callable[[GatewayKey, datetime], SafeString | str]
 class Concern:
     """A reason to look at a key.
 
-    condition: on keys, at an instant. first: in which order they are named. told: what is said of each beside its
+    condition: on keys, at an instant. first: the field by which they are named. told: what is said of each beside its
     name. fixes: the bulk fixes that fit (keys/bulk.py), the best first.
     """
 
@@ -45,7 +45,7 @@ class Concern:
     icon: str
     why: str
     condition: Callable[[datetime], Q]
-    first: tuple[str, ...]
+    first: str
     told: Told
     fixes: tuple[str, ...]
     label: str = ""
@@ -100,7 +100,8 @@ def _named(
 ) -> list[tuple[GatewayKey, str, SafeString | str]]:
     if not counts[concern.slug]:
         return []
-    first = keys.filter(concern.condition(now)).order_by(*concern.first, "pk")
+    # The index of the newest keys, read backwards, finds the first oldest ones without sorting them all.
+    first = keys.filter(concern.condition(now)).order_by(concern.first, "-pk")
     shown = first.with_metrics().select_related("consumer_group", "owner")[:NAMED]
     return [(key, reverse("admin:keys_gatewaykey_change", args=[key.pk]), concern.told(key, now)) for key in shown]
 
@@ -142,7 +143,7 @@ CONCERNS: Final[dict[str, Concern]] = {
             "schedule",
             f"They stop working within {SOON_DAYS} days: rotate them, give them more time, or let them end.",
             _expiring(SOON_DAYS),
-            ("expires_at",),
+            "expires_at",
             lambda key, now: moment(key.expires_at, now=now),
             ("set-expiry",),
             f"Expiring within {SOON_DAYS} days",
@@ -153,7 +154,7 @@ CONCERNS: Final[dict[str, Concern]] = {
             "event",
             "There is still time to ask their owners whether they are needed, and to plan their rotation.",
             _expiring(LATER_DAYS),
-            ("expires_at",),
+            "expires_at",
             lambda key, now: moment(key.expires_at, now=now),
             ("set-expiry",),
         ),
@@ -163,7 +164,7 @@ CONCERNS: Final[dict[str, Concern]] = {
             "hourglass_top",
             "An old value is still accepted for more than two days: end its grace when nobody uses it any more.",
             lambda now: Q(grace_until__gt=now + LONG_GRACE),
-            ("-grace_until",),
+            "-grace_until",
             lambda key, now: moment(key.grace_until, now=now),
             ("end-grace",),
         ),
@@ -173,7 +174,7 @@ CONCERNS: Final[dict[str, Concern]] = {
             "bedtime",
             "Nobody seems to need them: disable them, which can be taken back, and revoke them when nobody complains.",
             _unused,
-            ("created_at",),
+            "created_at",
             _last_used,
             ("disable", "revoke"),
         ),
@@ -183,7 +184,7 @@ CONCERNS: Final[dict[str, Concern]] = {
             "block",
             "Made more than a day ago, and no gateway has seen one of them: revoke what was never picked up.",
             _never_used,
-            ("created_at",),
+            "created_at",
             _made,
             ("revoke", "disable"),
         ),
@@ -193,7 +194,7 @@ CONCERNS: Final[dict[str, Concern]] = {
             "all_inclusive",
             "A leaked key of these works until somebody notices: give them an expiry.",
             lambda now: Q(expires_at__isnull=True),
-            ("created_at",),
+            "created_at",
             _made,
             ("set-expiry",),
             "No expiry",
@@ -204,7 +205,7 @@ CONCERNS: Final[dict[str, Concern]] = {
             "public",
             "They are accepted for traffic of every group, so a leak reaches everything: scope each to its group.",
             lambda now: Q(consumer_group__isnull=True),
-            ("created_at",),
+            "created_at",
             _made,
             ("scope",),
             "Unscoped (all groups)",
@@ -215,7 +216,7 @@ CONCERNS: Final[dict[str, Concern]] = {
             "person_off",
             "Nobody answers for them, so nobody can say whether they are needed: give them another owner.",
             lambda now: Q(owner__isnull=True) | Q(owner__is_active=False),
-            ("created_at",),
+            "created_at",
             _owner,
             ("owner", "disable"),
             "Owner left, or nobody",

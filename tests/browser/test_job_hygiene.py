@@ -23,7 +23,7 @@ def test_a_manager_gives_their_keys_an_expiry_by_keyboard(visit: Visit, manager:
     make_key("everywhere", expires_at=None, owner=manager)
     strict = make_key("strict", consumer_group=group, expires_at=clock.now() + timedelta(days=5)).key
     page = visit(manager)
-    page.get_by_role("link", name="Hygiene").first.click()
+    page.goto("/admin/hygiene/")
     section = page.get_by_role("region", name="Without expiry")
     section.get_by_role("link", name="Set an expiry").focus()
     page.keyboard.press("Enter")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from html import unescape
+from importlib import import_module
 from typing import Any
 
 import time_machine
+from django.apps import apps
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -17,7 +19,7 @@ from audit import clock
 from keys import lifecycle
 from keys.hygiene import CONCERNS
 from keys.models import GatewayKey
-from tests.factories import TESTS, make_group, make_key, make_member
+from tests.factories import TESTS, actor_of, make_group, make_key, make_member
 from tests.keys.conftest import KEYS, Console, text_of
 from usage.models import KeyMetrics
 
@@ -163,6 +165,14 @@ def test_who_makes_a_key_in_the_console_owns_it_unless_they_name_another(
     sent = {"name": "theirs", "expiry": "90", "owner": auditor.pk, "form_token": token}
     client.post(f"{KEYS}add/", {**sent, "consumer_group": "", "description": "", "allowed_networks": ""})
     assert GatewayKey.objects.get().owner == auditor
+
+
+def test_keys_from_before_there_were_owners_belong_to_who_made_them(admin: Member) -> None:
+    mine, systems = make_key(actor=actor_of(admin), owner=None).key, make_key().key
+    import_module("keys.migrations.0003_owner").name_owners(apps, None)
+    mine.refresh_from_db()
+    systems.refresh_from_db()
+    assert (mine.owner, systems.owner) == (admin, None)
 
 
 def test_the_list_narrows_to_the_keys_of_one_owner_or_of_nobody(
