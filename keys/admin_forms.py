@@ -35,6 +35,11 @@ KEEP: Final = "keep"
 class GroupSelect(UnfoldAdminSelectWidget):
     """Carries each group's policy to the browser, where it narrows the choice of expiry (key_form.js)."""
 
+    def use_required_attribute(self, initial: Any) -> bool:
+        """Say what Django says after it has asked the database for the first choice: whether that is an empty one."""
+        empty_label = getattr(getattr(self.choices, "field", None), "empty_label", None)
+        return not self.is_hidden and empty_label is not None
+
     def create_option(self, name: str, value: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         option: dict[str, Any] = super().create_option(name, value, *args, **kwargs)
         group = getattr(value, "instance", None)

@@ -96,6 +96,19 @@ def test_search_finds_name_description_id_and_every_versions_hint(console: Conso
     assert names(client, q="nothing of the kind") == []
 
 
+def test_search_finds_a_key_by_the_start_of_its_id_and_by_four_characters_of_its_hint(
+    console: Console, admin: Member
+) -> None:
+    issued = make_key("billing")
+    client = console(admin)
+    text = str(issued.key.pk)
+    for start in (text[:8], text[:13], text[:30].upper(), issued.key.hint.removeprefix("kt_gk_")):
+        assert names(client, q=start) == ["billing"], start
+    # A dash where no id has one, and more than an id.
+    assert names(client, q=f"{text[:6]}-{text[6:8]}") == []
+    assert names(client, q=f"{text}0") == []
+
+
 def test_status_filter_narrows_to_one_or_several(console: Console, admin: Member) -> None:
     make_key("active")
     lifecycle.disable(actor=TESTS, key_id=make_key("disabled").key.pk)
