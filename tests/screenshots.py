@@ -131,7 +131,7 @@ def _sign_in(page: Page, base: str, password: str) -> None:
     page.get_by_label("Username").fill("admin")
     page.get_by_label("Password").fill(password)
     page.keyboard.press("Enter")
-    page.wait_for_url("**/admin/")
+    page.locator("#nav-sidebar").wait_for(state="attached")
     page.goto(f"{base}{KEYS}?q={ROTATING}")
     _found["hint"] = re.findall(r"kt_gk_[a-z0-9]{4}", page.locator("#content").inner_text())[0]
 

@@ -72,6 +72,8 @@ def visit_all(look: Look, role: str, world: dict[str, Any]) -> None:
             look.dialog(path, address)
 
 
+# Some forty pages each: quick where the machine is not busy, and not wrong where it is.
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("role", "dark", "width"),
     [
