@@ -6,6 +6,7 @@ a row of SHOTS: where it is taken, and what is done on the page before.
 
 from __future__ import annotations
 
+import re
 import secrets
 import signal
 import sys
@@ -111,10 +112,10 @@ def main(names: list[str]) -> int:
         environment = clean_environment(KEEPTRUSTS_DATA_DIR=folder, PORT=str(port), KEEPTRUSTS_ADMIN_PASSWORD=password)
         command = [sys.executable, "manage.py", "up", "--prepare", "--demo"]
         with running(command, environment) as console, sync_playwright() as playwright:
-            console.says("Keeptrusts is ready", 180)
+            console.says("Keeptrusts is ready", 600)
             browser = launch(playwright)
             page = browser.new_page(viewport={"width": 1440, "height": 900})
-            page.set_default_timeout(15_000)
+            page.set_default_timeout(30_000)
             base = f"http://127.0.0.1:{port}"
             _sign_in(page, base, password)
             missed = [shot.name for shot in shots if not _taken(page, base, shot)]
@@ -130,9 +131,9 @@ def _sign_in(page: Page, base: str, password: str) -> None:
     page.get_by_label("Username").fill("admin")
     page.get_by_label("Password").fill(password)
     page.keyboard.press("Enter")
-    page.wait_for_load_state("networkidle")
+    page.locator("#nav-sidebar").wait_for(state="attached")
     page.goto(f"{base}{KEYS}?q={ROTATING}")
-    _found["hint"] = page.locator("#result_list .field-hint_label").first.inner_text().strip()
+    _found["hint"] = re.findall(r"kt_gk_[a-z0-9]{4}", page.locator("#content").inner_text())[0]
 
 
 def _taken(page: Page, base: str, shot: Shot) -> bool:

@@ -72,6 +72,8 @@ def visit_all(look: Look, role: str, world: dict[str, Any]) -> None:
             look.dialog(path, address)
 
 
+# Some forty pages each: quick where the machine is not busy, and not wrong where it is.
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("role", "dark", "width"),
     [
@@ -181,6 +183,16 @@ def test_a_stranger_can_read_what_is_shown_to_strangers(
         look.look("sign-in, refused")
         look.at("/no/such/page/")
         look.look("a page that is not there")
+
+
+def test_the_documentation_of_the_api_keeps_to_the_policy(
+    chromium: Browser, live_server: LiveServer, browser: BrowserOf, admin: Member
+) -> None:
+    client = browser(admin)
+    with looking(chromium, live_server.url, cookies=lambda: cookies_of(client, live_server.url)) as look:
+        look.at("/api/docs/")
+        look.page.get_by_text("/api/v1/gateway-keys/", exact=True).first.wait_for()
+        assert look.page.evaluate("window.kt_violations") == []
 
 
 def test_axe_is_the_one_that_is_written_down() -> None:

@@ -159,5 +159,5 @@ def test_on_a_narrow_screen_the_navigation_is_opened_by_keyboard(visit: Visit, a
     page.goto(LIST)
     entry = page.locator("#nav-sidebar").get_by_role("link", name="Audit log")
     expect(entry).to_be_hidden()
-    page.get_by_role("button", name="Open or close the navigation").first.press("Enter")
+    page.get_by_role("button", name="Show or hide the navigation").first.press("Enter")
     expect(entry).to_be_visible()

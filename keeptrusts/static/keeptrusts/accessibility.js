@@ -92,7 +92,7 @@ function makeButtons() {
         const inside = place.textContent.trim();
         if (place.matches(".material-symbols-outlined") || place.querySelectorAll("*").length === 0) {
             const toggles = place.getAttribute("x-on:click").startsWith("sidebarToggle");
-            place.setAttribute("aria-label", toggles ? "Open or close the navigation" : inside === "close" ? "Clear" : inside);
+            place.setAttribute("aria-label", toggles ? "Show or hide the navigation" : inside === "close" ? "Clear" : inside);
         }
     }
 }
