@@ -27,8 +27,8 @@ UNFOLD: dict[str, Any] = {
     "SITE_URL": None,
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_HISTORY": False,
-    "STYLES": [_file("keeptrusts/console.css"), _file("keeptrusts/screens.css")],
-    "SCRIPTS": [_file("keeptrusts/console.js")],
+    "STYLES": [_file("keeptrusts/console.css"), _file("keeptrusts/screens.css"), _file("keeptrusts/team.css")],
+    "SCRIPTS": [_file("keeptrusts/console.js"), _file("keeptrusts/team.js")],
     "DASHBOARD_CALLBACK": "keeptrusts.dashboard.dashboard",
     "ACCOUNT": {
         "navigation": [
