@@ -24,10 +24,11 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.paginator import InfinitePaginator
 
+from audit.actions import AuditAction
 from audit.actor import Actor, ActorKind
 from audit.change_lists import StrictChangeList
 from audit.list_filters import DayRangeFilter
-from audit.models import AuditEntry, AuditLeaf
+from audit.models import AuditCheckpoint, AuditEntry, AuditLeaf
 from audit.moments import moment, stamp
 from audit.narrowing import carried, days, search_entries, with_filters
 from audit.verification import Verdict, verify_for
@@ -209,11 +210,19 @@ class AuditEntryAdmin(ModelAdmin):
             # By name: who is behind a request is known one house up.
             actor: Actor = import_string("access.actors.request_actor")(request)
             verdict = verify_for(actor)
+        # The one before this: what this request has just recorded says nothing new.
+        last = AuditEntry.objects.filter(action=AuditAction.AUDIT_VERIFIED).order_by("-id")
+        last_entry = last[1:2].first() if verdict else last.first()
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": "Verify the audit log",
             "verdict": verdict,
+            "last": last_entry,
+            "last_url": reverse(f"{self.admin_site.name}:audit_auditentry_change", args=[last_entry.pk])
+            if last_entry
+            else "",
+            "sealed_until": AuditCheckpoint.objects.order_by("-size").first() if verdict else None,
             "list_url": reverse(f"{self.admin_site.name}:audit_auditentry_changelist"),
         }
         response = TemplateResponse(request, "console/verify.html", context)
@@ -306,8 +315,25 @@ def export_query(given: QueryDict) -> str:
     return f"?{urlencode(query)}" if query else ""
 
 
+# What a field is called where its name in the log says it badly.
+FIELD_WORDS: Final = {
+    "consumer_group": "Consumer group (slug)",
+    "consumer_group_id": "Consumer group (id)",
+    "consumer_groups": "Consumer groups (slugs)",
+    "grace_seconds": "Grace",
+    "max_grace_seconds": "Longest grace",
+    "is_active": "May sign in",
+    "default_lifetime_days": "Default lifetime, days",
+    "max_lifetime_days": "Longest lifetime, days",
+    "expiry_required": "Expiry is mandatory",
+    "revoke_reason": "Reason for revoking",
+    "grace_until": "Old value accepted until",
+    "code": "Why it was refused",
+}
+
+
 def _name(name: str) -> str:
-    return name.replace("_", " ").capitalize()
+    return FIELD_WORDS.get(name) or name.replace("_", " ").capitalize()
 
 
 def _told(value: Any, name: str = "") -> str:
