@@ -35,7 +35,7 @@ from audit.moments import moment
 ROLE_LABELS: Final = {"Admin": "primary", "Manager": "info", "Auditor": "default"}
 ROLE_MEANS: Final = {
     Role.ADMIN: "does everything.",
-    Role.MANAGER: "creates, edits, rotates, disables and revokes keys of the groups they manage, and sees no others.",
+    Role.MANAGER: "creates, rotates and revokes keys of their groups, and sees no others.",
     Role.AUDITOR: "sees everything, exports and verifies, and changes nothing.",
 }
 STATES: Final = {
