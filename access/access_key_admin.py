@@ -27,6 +27,7 @@ from access.models import AccessKey, Member
 from access.once import TokenField, once
 from access.reveal import Secret
 from audit import clock
+from audit.links import entries_link
 from audit.moments import moment
 
 STATUS_LABELS: Final = {"Active": "success", "Expired": "warning", "Revoked": "danger"}
@@ -106,7 +107,7 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
     add_fieldsets = ((None, {"fields": ("name", "lifetime")}),)
     fieldsets = (
         (None, {"fields": ("name", "hint", "owner", "status_label")}),
-        ("Times", {"fields": ("created", "expires", "last_used", "revoked")}),
+        ("Times", {"fields": ("created", "expires", "last_used", "revoked", "audit_trail")}),
     )
 
     def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
@@ -121,7 +122,7 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
         return super().get_form(request, obj, change=change, **kwargs)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return ("status_label", "created", "expires", "last_used", "revoked") if obj is not None else ()
+        return ("status_label", "created", "expires", "last_used", "revoked", "audit_trail") if obj is not None else ()
 
     def offered_actions(self, request: HttpRequest, rows: Sequence[AccessKey]) -> dict[Any, Collection[str]]:
         return {row.pk: () if row.revoked_at else ("revoke",) for row in rows}
@@ -173,6 +174,10 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
     @display(description="Last used", ordering="last_used_at")
     def last_used(self, access_key: AccessKey) -> SafeString:
         return moment(access_key.last_used_at, absent="never")
+
+    @display(description="Audit log")
+    def audit_trail(self, access_key: AccessKey) -> SafeString:
+        return entries_link("access_key", access_key.pk)
 
     @display(description="Revoked")
     def revoked(self, access_key: AccessKey) -> SafeString:

@@ -79,6 +79,21 @@ def revoke_access_key(*, actor: Actor, access_key_id: UUID) -> AccessKey:
     return access_key
 
 
+def revoke_all(*, actor: Actor, owner: Member) -> int:
+    """Revoke what is left of a member's access keys, in the caller's transaction, an entry for each; return how many.
+
+    No permission of its own: it is part of taking a member out (access/members.py).
+    """
+    held = list(AccessKey.objects.select_for_update(no_key=True).filter(owner=owner, revoked_at__isnull=True))
+    for access_key in held:
+        access_key.owner = owner
+        before, access_key.revoked_at = snapshot(access_key), clock.now()
+        access_key.save(update_fields=["revoked_at"])
+        old, new = changes(before, snapshot(access_key))
+        record(AuditAction.ACCESS_KEY_REVOKED, actor, _about(access_key), old, new, {"why": "its owner was taken out"})
+    return len(held)
+
+
 def find_usable(value: str) -> AccessKey | None:
     """Return the access key of this value if it may be used now, with its owner; else None.
 

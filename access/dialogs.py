@@ -34,7 +34,7 @@ class DialogForm(BaseDialogForm):
     model: ClassVar[type[models.Model]]
     permission: ClassVar[str]
     # What the dialog says, below its title; and whether its button is red.
-    description: ClassVar[str] = ""
+    description: str = ""
     destructive: ClassVar[bool] = False
 
     def __init__(self, request: HttpRequest, object_id: int | str | None = None, *args: Any, **kwargs: Any) -> None:

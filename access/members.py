@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -12,6 +13,7 @@ from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from access.access_keys import revoke_all
 from access.models import Member
 from access.refusals import Conflict, Forbidden
 from access.rules import Role, require
@@ -23,6 +25,7 @@ from audit.recording import Subject, changes, record
 
 TEXTS = ("name", "email")
 EDITABLE = (*TEXTS, "role", "is_active")
+NOT_JOINED = "They have not joined yet. Give them an invitation link."
 
 
 def create_member(*, actor: Actor, username: str, password: str, role: str, name: str = "", email: str = "") -> Member:
@@ -39,23 +42,44 @@ def create_member(*, actor: Actor, username: str, password: str, role: str, name
         role=role,
         date_joined=clock.now(),
     )
-    _check_password(password, member)
+    check_password(password, member)
     member.set_password(password)
     with transaction.atomic():
         member.full_clean()
         member.save(force_insert=True)
-        record(AuditAction.MEMBER_CREATED, actor, _about(member), {}, snapshot(member))
+        record(AuditAction.MEMBER_CREATED, actor, about(member), {}, snapshot(member))
     return member
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What ended with a member who was taken out: how many sessions, and how many access keys that were not revoked."""
+
+    sessions: int = 0
+    access_keys: int = 0
 
 
 def edit_member(*, actor: Actor, member_id: int, changed: Mapping[str, Any]) -> Member:
     """Give a member other particulars, another role, or take them out (`is_active` false); return them.
 
-    Taken out, their sessions end, and their access keys are refused until they are let in again. One audit entry for
-    each kind of change.
-    Errors: Forbidden; Conflict `last_admin` where no active Admin would be left; ValidationError.
+    Taken out, their sessions end and their access keys are revoked for good. One audit entry for each kind of change,
+    and for each access key. Errors: Forbidden; Conflict `last_admin` where no active Admin would be left, and
+    `not_joined` where a member is let in who has never chosen a password; ValidationError.
     """
+    return _edit(actor, member_id, changed)[0]
+
+
+def take_out(*, actor: Actor, member_id: int) -> Ended:
+    """Keep a member out: no session and no access key of theirs is accepted any more; return what ended.
+
+    Errors: Forbidden; Conflict `last_admin`.
+    """
+    return _edit(actor, member_id, {"is_active": False})[1]
+
+
+def _edit(actor: Actor, member_id: int, changed: Mapping[str, Any]) -> tuple[Member, Ended]:
     refuse_unknown(changed, EDITABLE)
+    ended = Ended()
     with transaction.atomic():
         # All Admins are locked, so that two of them cannot take each other out at the same time.
         admins = list(
@@ -69,7 +93,7 @@ def edit_member(*, actor: Actor, member_id: int, changed: Mapping[str, Any]) -> 
         member.full_clean()
         after = snapshot(member)
         if before == after:
-            return member
+            return member, ended
         stays_admin = member.is_active and member.role == Role.ADMIN
         if [admin.pk for admin in admins] == [member.pk] and not stays_admin:
             raise Conflict(
@@ -78,23 +102,30 @@ def edit_member(*, actor: Actor, member_id: int, changed: Mapping[str, Any]) -> 
                 permission="access.change_member",
                 obj=member,
             )
+        if member.is_active and not before["is_active"] and not member.has_usable_password():
+            raise Conflict("not_joined", NOT_JOINED, permission="access.change_member", obj=member)
         member.save(update_fields=EDITABLE)
-        if before["is_active"] and not member.is_active:
-            _end_sessions(member)
         _record_changes(actor, member, before, after)
-    return member
+        if before["is_active"] and not member.is_active:
+            ended = Ended(sessions=_end_sessions(member), access_keys=revoke_all(actor=actor, owner=member))
+    return member, ended
 
 
 def set_password(*, actor: Actor, member_id: int, password: str) -> Member:
-    """Give a member another password, which ends all their sessions. Errors: Forbidden; ValidationError."""
+    """Give a member another password, which ends all their sessions.
+
+    Errors: Forbidden; Conflict `not_joined`; ValidationError.
+    """
     with transaction.atomic():
         member: Member = Member.objects.select_for_update(no_key=True).get(pk=member_id)
         if actor.id != str(member.pk):
             require(actor, "access.change_member", member)
-        _check_password(password, member)
+        if not member.has_usable_password():
+            raise Conflict("not_joined", NOT_JOINED, permission="access.change_member", obj=member)
+        check_password(password, member)
         member.set_password(password)
         member.save(update_fields=["password"])
-        record(AuditAction.MEMBER_PASSWORD_CHANGED, actor, _about(member))
+        record(AuditAction.MEMBER_PASSWORD_CHANGED, actor, about(member))
     return member
 
 
@@ -110,7 +141,7 @@ def set_time_zone(*, actor: Actor, member_id: int, time_zone: str) -> Member:
         before, member.time_zone = member.time_zone, time_zone
         if before != time_zone:
             member.save(update_fields=["time_zone"])
-            record(AuditAction.MEMBER_EDITED, actor, _about(member), {"time_zone": before}, {"time_zone": time_zone})
+            record(AuditAction.MEMBER_EDITED, actor, about(member), {"time_zone": before}, {"time_zone": time_zone})
     return member
 
 
@@ -119,14 +150,17 @@ def snapshot(member: Member) -> dict[str, Any]:
     return {"username": member.username} | {field: getattr(member, field) for field in EDITABLE}
 
 
-def _end_sessions(member: Member) -> None:
+def _end_sessions(member: Member) -> int:
     """Delete the sessions of a member: refused they are anyway, but let in again, whoever holds one would go on."""
-    for session in Session.objects.iterator():
-        if session.get_decoded().get(SESSION_KEY) == str(member.pk):
-            session.delete()
+    theirs = [
+        session.pk for session in Session.objects.iterator() if session.get_decoded().get(SESSION_KEY) == str(member.pk)
+    ]
+    Session.objects.filter(pk__in=theirs).delete()
+    return len(theirs)
 
 
-def _check_password(password: str, member: Member) -> None:
+def check_password(password: str, member: Member) -> None:
+    """Return if `member` may have this password. Errors: ValidationError at `password`."""
     try:
         validate_password(password, member)
     except ValidationError as error:
@@ -139,8 +173,9 @@ def _record_changes(actor: Actor, member: Member, before: Mapping[str, Any], aft
     for action, fields in kinds.items():
         old, new = changes({field: before[field] for field in fields}, {field: after[field] for field in fields})
         if new:
-            record(action, actor, _about(member), old, new)
+            record(action, actor, about(member), old, new)
 
 
-def _about(member: Member) -> Subject:
+def about(member: Member) -> Subject:
+    """Return a member as what an audit entry is about."""
     return Subject("member", member.pk, member.username)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from django.contrib.auth.models import AbstractBaseUser, UserManager
@@ -127,6 +127,36 @@ class AccessKey(models.Model):
         if self.expires_at and self.expires_at <= (at or clock.now()):
             return "expired"
         return "active"
+
+
+class Invitation(models.Model):
+    """A link that was given out once and lets a new member choose their password. Of a member one is open at most."""
+
+    LIFETIME: ClassVar[timedelta] = timedelta(days=7)
+
+    member = models.ForeignKey(Member, on_delete=models.PROTECT, related_name="invitations")
+    digest = models.BinaryField(max_length=DIGEST_BYTES, unique=True)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True)
+    # Withdrawn, or replaced by another link.
+    withdrawn_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Exact(Length("digest"), DIGEST_BYTES), name="invitation_digest_length"),
+            models.CheckConstraint(
+                condition=Q(accepted_at__isnull=True) | Q(withdrawn_at__isnull=True), name="invitation_ended_once"
+            ),
+            models.UniqueConstraint(
+                fields=["member"],
+                condition=Q(accepted_at__isnull=True, withdrawn_at__isnull=True),
+                name="invitation_one_open",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"invitation of {self.member}"
 
 
 class IdempotencyRecord(models.Model):

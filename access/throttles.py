@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, cast
 
+from django.http import HttpRequest
 from redis import RedisError
 from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
@@ -57,6 +58,21 @@ class _StrangerThrottle(AddressThrottle):
 
     def get_cache_key(self, request: Request, view: APIView | None) -> str:
         return self._cache_key(client_ip(request))
+
+
+class _GuessThrottle(_Throttle):
+    """Counts for each address that opens an invitation link, whoever they are."""
+
+    scope = "invitation"
+    rate = "30/min"
+
+    def get_cache_key(self, request: Request, view: APIView | None) -> str:
+        return self._cache_key(client_ip(request))
+
+
+def may_guess(request: HttpRequest) -> bool:
+    """Count one look at an invitation link from this address; say whether that was not too often."""
+    return _GuessThrottle().allow_request(cast("Request", request), None)
 
 
 def count_stranger(request: Request) -> None:

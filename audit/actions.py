@@ -43,6 +43,9 @@ class AuditAction(models.TextChoices):
     ACCESS_KEY_REVOKE_REFUSED = "access_key.revoke_refused", "Revoking an access key refused"
 
     MEMBER_CREATED = "member.created", "Member added"
+    MEMBER_INVITED = "member.invited", "Member invited"
+    MEMBER_INVITATION_WITHDRAWN = "member.invitation_withdrawn", "Invitation withdrawn"
+    MEMBER_JOINED = "member.joined", "Member joined"
     MEMBER_EDITED = "member.edited", "Member edited"
     MEMBER_ROLE_CHANGED = "member.role_changed", "Role changed"
     MEMBER_PASSWORD_CHANGED = "member.password_changed", "Password changed"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, cast
+from urllib.parse import urlencode
 
 from django.contrib import admin
+from django.contrib.auth import get_user_model
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.db import DataError
-from django.db.models import Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -17,16 +19,18 @@ from django.utils.html import format_html
 from django.utils.module_loading import import_string
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
-from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, TextFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.paginator import InfinitePaginator
 
+from audit.actions import AuditAction
 from audit.actor import Actor, ActorKind
 from audit.change_lists import StrictChangeList
 from audit.list_filters import DayRangeFilter
-from audit.models import AuditEntry, AuditLeaf
+from audit.models import AuditCheckpoint, AuditEntry, AuditLeaf
 from audit.moments import moment, stamp
+from audit.narrowing import carried, days, search_entries, with_filters
 from audit.verification import Verdict, verify_for
 
 # What each kind of object is called, and the console's screen for one: by name, its house is above (design §10).
@@ -40,7 +44,6 @@ OBJECTS: Final = {
     "session": ("Session", ""),
     "audit_entry": ("Audit log", ""),
     "usage_event": ("Usage events", ""),
-    "webhook_endpoint": ("Webhook endpoint", ""),
 }
 ACTOR_WORDS: Final = {ActorKind.MEMBER: "", ActorKind.SYSTEM: "the system", ActorKind.ANONYMOUS: "not signed in"}
 ABSENT: Final = "—"
@@ -57,8 +60,19 @@ class ObjectTypeFilter(DropdownFilter):
         return queryset.filter(object_type=self.value()) if self.value() else queryset
 
 
-class ActorFilter(DropdownFilter):
-    title = "actor"
+class ObjectFilter(TextFilter):
+    """One object, by its id: where the links "audit entries" of the console lead."""
+
+    title = "object id"
+    parameter_name = "object_id"
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
+        value = (self.value() or "").strip().lower()
+        return queryset.filter(object_id=value) if value else queryset
+
+
+class ActorKindFilter(DropdownFilter):
+    title = "kind of actor"
     parameter_name = "actor_kind"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -68,15 +82,41 @@ class ActorFilter(DropdownFilter):
         return queryset.filter(actor_kind=self.value()) if self.value() else queryset
 
 
+class ActorFilter(DropdownFilter):
+    """What one member did, by their id: a name may be a job's, too."""
+
+    title = "who"
+    parameter_name = "actor"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        # A Manager reads of others only what concerns their keys: no list of the team for them.
+        members = get_user_model()._default_manager.order_by("username")
+        if not model_admin.has_export_permission(request):
+            members = members.filter(pk=request.user.pk)
+        return [(str(pk), name) for pk, name in members.values_list("pk", "username")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
+        if not self.value():
+            return queryset
+        return queryset.filter(actor_kind=ActorKind.MEMBER.value, actor_id=self.value())
+
+
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ModelAdmin):
     list_display = ("time", "what", "object_text", "actor_text", "origin")
     list_display_links = ("time", "what")
-    list_filter = (("action", ChoicesDropdownFilter), ActorFilter, ObjectTypeFilter, ("at", DayRangeFilter))
+    list_filter = (
+        ActorFilter,
+        ActorKindFilter,
+        ("action", ChoicesDropdownFilter),
+        ObjectTypeFilter,
+        ObjectFilter,
+        ("at", DayRangeFilter),
+    )
     list_filter_submit = True
     show_facets = admin.ShowFacets.NEVER
     search_fields = ("object_label",)
-    search_help_text = "Id or name of the object, or name of the actor"
+    search_help_text = "Id or name of the object, name of the actor, action"
     ordering = ("-id",)
     paginator = InfinitePaginator
     list_per_page = 50
@@ -127,19 +167,15 @@ class AuditEntryAdmin(ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        term = search_term.strip()
-        if not term:
-            return queryset, False
-        return queryset.filter(
-            Q(object_id=term.lower()) | Q(object_label__icontains=term) | Q(actor_label__icontains=term)
-        ), False
+        return search_entries(queryset, search_term), False
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[StrictChangeList]:
         return StrictChangeList
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         try:
-            return super().changelist_view(request, {"title": "Audit log", **(extra_context or {})})
+            response = super().changelist_view(request, {"title": "Audit log", **(extra_context or {})})
+            return with_filters(response, request)
         except DataError as error:
             # A filter with a character that PostgreSQL keeps in no text; Django would answer 500.
             raise BadRequest("not a value that a row can have") from error
@@ -153,8 +189,8 @@ class AuditEntryAdmin(ModelAdmin):
 
     @action(description="Export all (CSV)", url_path="export", icon="download", permissions=["export"])
     def export_all(self, request: HttpRequest) -> HttpResponse:
-        """Lead to the API's export, which writes row by row and records itself; it takes filters, too."""
-        return HttpResponseRedirect(reverse("audit-entries-export"))
+        """Lead to the API's export of what the list shows; it writes row by row and records itself."""
+        return HttpResponseRedirect(f"{reverse('audit-entries-export')}{export_query(request.GET)}")
 
     # --- proof --------------------------------------------------------------------------------------------------------
 
@@ -174,11 +210,19 @@ class AuditEntryAdmin(ModelAdmin):
             # By name: who is behind a request is known one house up.
             actor: Actor = import_string("access.actors.request_actor")(request)
             verdict = verify_for(actor)
+        # The one before this: what this request has just recorded says nothing new.
+        last = AuditEntry.objects.filter(action=AuditAction.AUDIT_VERIFIED).order_by("-id")
+        last_entry = last[1:2].first() if verdict else last.first()
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": "Verify the audit log",
             "verdict": verdict,
+            "last": last_entry,
+            "last_url": reverse(f"{self.admin_site.name}:audit_auditentry_change", args=[last_entry.pk])
+            if last_entry
+            else "",
+            "sealed_until": AuditCheckpoint.objects.order_by("-size").first() if verdict else None,
             "list_url": reverse(f"{self.admin_site.name}:audit_auditentry_changelist"),
         }
         response = TemplateResponse(request, "console/verify.html", context)
@@ -253,8 +297,43 @@ class AuditEntryAdmin(ModelAdmin):
         return bool(member.is_authenticated and member.may(f"audit.{verb}_auditentry", obj))
 
 
+def export_query(given: QueryDict) -> str:
+    """Return the query by which the API's export takes what the list with the query `given` shows."""
+    query = carried(
+        given,
+        {
+            "q": "search",
+            "action__exact": "action",
+            "actor_kind": "actor_kind",
+            "object_type": "object_type",
+            "object_id": "object_id",
+        },
+    )
+    if given.get("actor"):
+        query |= {"actor_kind": "member", "actor_id": str(given["actor"])}
+    query |= days(given, "at", "at")
+    return f"?{urlencode(query)}" if query else ""
+
+
+# What a field is called where its name in the log says it badly.
+FIELD_WORDS: Final = {
+    "consumer_group": "Consumer group (slug)",
+    "consumer_group_id": "Consumer group (id)",
+    "consumer_groups": "Consumer groups (slugs)",
+    "grace_seconds": "Grace",
+    "max_grace_seconds": "Longest grace",
+    "is_active": "May sign in",
+    "default_lifetime_days": "Default lifetime, days",
+    "max_lifetime_days": "Longest lifetime, days",
+    "expiry_required": "Expiry is mandatory",
+    "revoke_reason": "Reason for revoking",
+    "grace_until": "Old value accepted until",
+    "code": "Why it was refused",
+}
+
+
 def _name(name: str) -> str:
-    return name.replace("_", " ").capitalize()
+    return FIELD_WORDS.get(name) or name.replace("_", " ").capitalize()
 
 
 def _told(value: Any, name: str = "") -> str:

@@ -18,9 +18,10 @@ from rest_framework.response import Response
 from rest_framework.viewsets import ReadOnlyModelViewSet
 
 from audit.actions import AuditAction
-from audit.actor import Actor
+from audit.actor import Actor, ActorKind
 from audit.exports import csv_response, filters_of, record_export
 from audit.models import AuditEntry
+from audit.narrowing import search_entries
 from audit.parameters import InstantFilter, TextFilter
 from audit.verification import ProblemCode, verify_for
 
@@ -57,6 +58,8 @@ class EntryFilters(django_filters.FilterSet):
         choices=AuditAction.choices, help_text="May be said several times: one of them."
     )
     actor = TextFilter("actor_label", help_text="A username, or the name of a job.")
+    actor_id = TextFilter("actor_id", help_text="The id of a member.")
+    actor_kind = django_filters.ChoiceFilter(choices=[(kind.value, kind.value) for kind in ActorKind])
     object_type = TextFilter("object_type", help_text="`gateway_key`, `consumer_group`, `gateway`, …")
     object_id = TextFilter("object_id")
     at_after = InstantFilter("at", "gte")
@@ -88,11 +91,11 @@ class AuditEntryViewSet(ReadOnlyModelViewSet[AuditEntry]):
     filterset_class = EntryFilters
     http_method_names = ["get", "head"]
     lookup_value_regex = "[0-9]{1,18}"
-    search_fields = ["=object_id", "object_label", "actor_label", "action", "credential"]
     ordering_fields = {"id": "pk", "at": "at"}
+    search = staticmethod(search_entries)
 
     @extend_schema(responses=VerdictJSON, filters=False)
-    @action(detail=False, pagination_class=None, search_fields=None, ordering_fields=None, filterset_class=None)
+    @action(detail=False, pagination_class=None, search=None, ordering_fields=None, filterset_class=None)
     def verify(self, request: Request) -> Response:
         """Prove that the sealed log is what was written, or say which entries are not. Asking is recorded."""
         self.filter_queryset(self.get_queryset())  # The whole log is checked: a parameter is refused.

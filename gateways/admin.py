@@ -29,6 +29,7 @@ from access.once import AlreadyDone, TokenField, once
 from access.refusals import Conflict
 from access.reveal import Secret, reveal_in_dialog
 from audit import clock
+from audit.links import entries_link
 from audit.moments import duration, moment
 from gateways import explaining_pages, finding_pages  # noqa: F401  # pages that register themselves
 from gateways.models import ClientAddress, Gateway, GatewayToken, UsageSource
@@ -125,13 +126,13 @@ class GatewayAdmin(ConsoleAdmin[Gateway]):
     )
     fieldsets = (
         *add_fieldsets,
-        ("State", {"fields": ("identifier", "tokens", "seen_at", "created")}),
+        ("State", {"fields": ("identifier", "tokens", "seen_at", "created", "audit_trail")}),
     )
     view_fieldsets = (
         (None, {"fields": ("name", "usage_label", "groups", "require_group", "client_address")}),
-        ("State", {"fields": ("identifier", "tokens", "seen_at", "created")}),
+        ("State", {"fields": ("identifier", "tokens", "seen_at", "created", "audit_trail")}),
     )
-    told = ("usage_label", "groups", "identifier", "tokens", "seen_at", "created")
+    told = ("usage_label", "groups", "identifier", "tokens", "seen_at", "created", "audit_trail")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Gateway]:
         accepted = GatewayToken.objects.filter(Q(valid_until__isnull=True) | Q(valid_until__gt=clock.now()))
@@ -251,6 +252,10 @@ class GatewayAdmin(ConsoleAdmin[Gateway]):
         if not hasattr(gateway, "seen"):
             gateway.seen = last_seen([gateway.pk]).get(gateway.pk)
         return moment(gateway.seen, absent=f"not in the last {SEEN_WITHIN.days} days")
+
+    @display(description="Audit log")
+    def audit_trail(self, gateway: Gateway) -> SafeString:
+        return entries_link("gateway", gateway.pk)
 
     @display(description="Registered", ordering="created_at")
     def created(self, gateway: Gateway) -> SafeString:

@@ -24,6 +24,7 @@ STYLES = (
     "hygiene",
     "leak",
     "giving",
+    "team",
     "accessibility",
 )
 SCRIPTS = (
@@ -31,6 +32,7 @@ SCRIPTS = (
     "usage_charts",
     "hygiene",
     "giving",
+    "team",
     "accessibility",
 )
 

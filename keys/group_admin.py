@@ -22,6 +22,7 @@ from access.console import ConsoleAdmin
 from access.kept_filters import keep_list_filters
 from access.models import Member
 from access.rules import Role
+from audit.links import entries_link
 from audit.moments import duration, moment
 from keys.groups import EDITABLE, create_group, edit_group
 from keys.models import ConsumerGroup, GatewayKey
@@ -115,7 +116,7 @@ class ConsumerGroupAdmin(ConsoleAdmin[ConsumerGroup]):
             },
         ),
     )
-    fieldsets = (*add_fieldsets, ("What is in it", {"fields": ("key_link", "created")}))
+    fieldsets = (*add_fieldsets, ("What is in it", {"fields": ("key_link", "created", "audit_trail")}))
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
@@ -133,7 +134,7 @@ class ConsumerGroupAdmin(ConsoleAdmin[ConsumerGroup]):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         # Gateways name the slug in their configuration: it stays.
-        return ("slug", "networks", "key_link", "created") if obj is not None else ()
+        return ("slug", "networks", "key_link", "created", "audit_trail") if obj is not None else ()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ConsumerGroup]:
         keys = GatewayKey.objects.usable().filter(consumer_group=OuterRef("pk")).order_by()
@@ -184,6 +185,10 @@ class ConsumerGroupAdmin(ConsoleAdmin[ConsumerGroup]):
         link = reverse(f"{self.admin_site.name}:keys_gatewaykey_changelist")
         words = "1 live key" if group.live_key_count == 1 else f"{group.live_key_count:,} live keys"
         return format_html('<a class="kt-link" href="{}?consumer_group={}">{}</a>', link, group.pk, words)
+
+    @display(description="Audit log")
+    def audit_trail(self, group: ConsumerGroup) -> SafeString | str:
+        return entries_link("consumer_group", group.pk) if group.pk else "—"
 
     @display(description="Created", ordering="created_at")
     def created(self, group: ConsumerGroup) -> SafeString:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import Any, Final, cast
+from urllib.parse import urlencode
 from uuid import UUID
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -21,6 +22,7 @@ from access.models import Member
 from access.tokens import HINT_LENGTH
 from audit.list_filters import DayRangeFilter
 from audit.moments import moment
+from audit.narrowing import carried, days, with_filters
 from keys.models import GatewayKey, KeyVersion
 from usage import cutover_page  # noqa: F401  # its page registers itself
 from usage.models import Outcome, UsageEvent
@@ -137,8 +139,16 @@ class UsageEventAdmin(ConsoleAdmin[UsageEvent]):
 
     @action(description="Export all (CSV)", url_path="export", icon="download", permissions=["export"])
     def export_all(self, request: HttpRequest) -> HttpResponse:
-        """Lead to the API's export, which writes row by row and records itself; it takes filters, too."""
-        return HttpResponseRedirect(reverse("usage-events-export"))
+        """Lead to the API's export of what the list shows; it writes row by row and records itself."""
+        query, lost = export_query(request.GET)
+        if lost:
+            messages.warning(request, f"The file cannot be narrowed by {lost}. Remove that, or export without it.")
+            back = reverse(f"{self.admin_site.name}:usage_usageevent_changelist")
+            return HttpResponseRedirect(f"{back}?{request.GET.urlencode()}")
+        return HttpResponseRedirect(f"{reverse('usage-events-export')}{query}")
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return with_filters(super().changelist_view(request, extra_context), request)
 
     @display(description="Time", ordering="occurred_at")
     def time(self, event: UsageEvent) -> SafeString:
@@ -207,3 +217,21 @@ def _uuid(term: str) -> UUID | None:
         return UUID(term)
     except ValueError:
         return None
+
+
+def export_query(given: QueryDict) -> tuple[str, str]:
+    """Return the query by which the API's export takes what the list with the query `given` shows.
+
+    And, in words, the filter for which the API has none: then nothing is exported, rather than too much.
+    """
+    query = carried(given, {"outcome__exact": "outcome", "reason": "reason", "gateway": "gateway"})
+    lost = "the search" if given.get("q", "").strip() else ""
+    match given.get("status_class", ""):
+        case "":
+            pass
+        case digit if digit.isdecimal():
+            query["status_class"] = f"{digit}xx"
+        case name:
+            lost = f"the status “{STATUS_CLASSES.get(name, name)}”"
+    query |= days(given, "occurred_at", "occurred")
+    return (f"?{urlencode(query)}" if query else ""), lost
