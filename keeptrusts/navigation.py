@@ -22,15 +22,14 @@ class Screen:
 
 DASHBOARD = Screen("Dashboard", "dashboard", "admin:index")
 # In the sidebar alone: it is no list, so it has no tabs to be one of.
+KEYS = Screen("Gateway Keys", "key", "admin:keys_gatewaykey_changelist", "keys.view_gatewaykey")
 HYGIENE = Screen("Hygiene", "cleaning_services", "admin:hygiene", "keys.view_gatewaykey")
-SETTINGS = (
-    Screen("Gateway Keys", "key", "admin:keys_gatewaykey_changelist", "keys.view_gatewaykey"),
-    HYGIENE,
-    Screen("Consumer Groups", "groups", "admin:keys_consumergroup_changelist", "keys.view_consumergroup"),
-    Screen("Gateways", "router", "admin:gateways_gateway_changelist", "gateways.view_gateway"),
-)
-# No list: below the lists in the sidebar, and no tab of theirs.
 FIND_A_KEY = Screen("Find a Key", "search", "admin:find_a_key", "keys.view_gatewaykey")
+GROUPS = Screen("Consumer Groups", "groups", "admin:keys_consumergroup_changelist", "keys.view_consumergroup")
+GATEWAYS = Screen("Gateways", "router", "admin:gateways_gateway_changelist", "gateways.view_gateway")
+# Lists, which are each other's tabs; the other screens of "Settings" are no lists.
+TABS = (KEYS, GROUPS, GATEWAYS)
+SETTINGS = (KEYS, HYGIENE, GROUPS, GATEWAYS, FIND_A_KEY)
 EVIDENCE = (
     Screen("Usage Events", "monitoring", "admin:usage_usageevent_changelist", "usage.view_usageevent"),
     Screen("Why Refused?", "block", "admin:why_refused", "usage.view_usageevent"),
@@ -44,14 +43,14 @@ TEAM = (
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     """Return the sidebar's groups."""
-    groups = [("Overview", (DASHBOARD,)), ("Settings", (*SETTINGS, FIND_A_KEY)), ("Evidence", EVIDENCE), ("Team", TEAM)]
+    groups = [("Overview", (DASHBOARD,)), ("Settings", SETTINGS), ("Evidence", EVIDENCE), ("Team", TEAM)]
     return [{"title": title, "items": [_item(screen) for screen in screens]} for title, screens in groups]
 
 
 def settings_tabs(request: HttpRequest) -> list[dict[str, Any]]:
     """Return the tabs that the lists under "Settings" share."""
     models = ["keys.gatewaykey", "keys.consumergroup", "gateways.gateway"]
-    return [{"models": models, "items": [_item(screen) for screen in SETTINGS if screen is not HYGIENE]}]
+    return [{"models": models, "items": [_item(screen) for screen in TABS]}]
 
 
 def _item(screen: Screen) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def test_before_and_after_are_a_table_that_reads(browser: BrowserOf, auditor: Me
     assert f"Expires at — {until:%Y-%m-%d %H:%M:%S} UTC" in page
     assert "Lifetime — 90 days" in page
     assert "Allowed networks — 10.0.0.0/8, 192.0.2.0/24" in page
-    assert "Grace seconds 1:00:00" in page
+    assert "Grace 1:00:00" in page
 
 
 def test_what_people_wrote_is_shown_as_text(browser: BrowserOf, auditor: Member) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 import pytest
 from django.contrib import admin
@@ -10,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from access.models import Member
-from keeptrusts.navigation import EVIDENCE, SETTINGS, TEAM
+from keeptrusts.navigation import EVIDENCE, SETTINGS, TABS, TEAM
 from tests.factories import PASSWORD, make_key, make_member
 from tests.fixtures import BrowserOf
 from tests.pages import main_of, text_of
@@ -85,15 +86,21 @@ def test_signing_out_says_so(browser: BrowserOf, auditor: Member) -> None:
 # --- the sidebar ------------------------------------------------------------------------------------------------------
 
 
+SIGHTS: Final = (
+    *("Gateway Keys", "Hygiene", "Consumer Groups", "Gateways", "Find a Key"),
+    *("Usage Events", "Why Refused?", "Audit Log"),
+)
+
+
 @pytest.mark.parametrize(
     ("role", "expected"),
     [
         (
             "admin",
-            ["Gateway Keys", "Consumer Groups", "Gateways", "Usage Events", "Audit Log", "Members", "Access Keys"],
+            [*SIGHTS, "Members", "Access Keys"],
         ),
-        ("manager", ["Gateway Keys", "Consumer Groups", "Gateways", "Usage Events", "Audit Log", "Access Keys"]),
-        ("auditor", ["Gateway Keys", "Consumer Groups", "Gateways", "Usage Events", "Audit Log", "Access Keys"]),
+        ("manager", [*SIGHTS, "Access Keys"]),
+        ("auditor", [*SIGHTS, "Access Keys"]),
     ],
 )
 def test_the_sidebar_shows_what_the_role_may_see(browser: BrowserOf, role: str, expected: list[str]) -> None:
@@ -112,7 +119,7 @@ def test_one_item_of_the_sidebar_is_marked(browser: BrowserOf, admin: Member, ro
 
 
 def test_gateway_keys_is_a_tab_of_settings(browser: BrowserOf, admin: Member) -> None:
-    for screen in SETTINGS:
+    for screen in TABS:
         page = browser(admin).get(reverse(screen.route)).content.decode()
         tabs = page[page.index('id="tabs-items"') :].split("</nav>")[0]
         found = re.findall(r'<a href="([^"]*)" class="([^"]*)" *>\s*([^<]*?)\s*</a>', tabs)
@@ -185,7 +192,7 @@ def test_a_failure_says_nothing_of_its_cause(
     def fail(*_: object) -> None:
         raise RuntimeError("the cause, which is nobody's business")
 
-    monkeypatch.setattr("keeptrusts.dashboard.series", fail)
+    monkeypatch.setattr("keeptrusts.dashboard.day_against_before", fail)
     client = browser(auditor)
     client.raise_request_exception = False
     response = client.get("/admin/")

@@ -190,7 +190,7 @@ def test_the_menu_of_a_row_offers_what_its_state_allows(console: Console, admin:
     with time_machine.travel(clock.now() + timedelta(hours=2)):
         client = console(admin)
         assert menu(client, active) == ["Edit", "Rotate", "Disable", "Revoke"]
-        assert menu(client, rotating) == ["Edit", "Rotate", "End grace", "Disable", "Revoke"]
+        assert menu(client, rotating) == ["Edit", "Rotate", "Extend grace", "End grace", "Disable", "Revoke"]
         assert menu(client, disabled) == ["Edit", "Enable", "Revoke"]
         assert menu(client, expired) == ["Revoke"]
         assert menu(client, revoked) == []

@@ -63,7 +63,7 @@ def test_events_from_before_move_into_their_days_and_nothing_else_changes(url: s
         connection.execute(EVENTS)
     every = "SELECT * FROM usage_usageevent ORDER BY id"
     events, definitions = asked(url, every), {name: asked(url, sql) for name, sql in DEFINITIONS.items()}
-    migrate(url, tmp_path)
+    migrate(url, tmp_path, "usage", "0003")
     assert asked(url, every) == events
     assert {name: asked(url, sql) for name, sql in DEFINITIONS.items()} == definitions
     assert asked(url, "SELECT count(*) AS lost FROM usage_usageevent_default") == [{"lost": 0}]
@@ -78,5 +78,5 @@ def test_events_from_before_move_into_their_days_and_nothing_else_changes(url: s
     assert len({event["id"] for event in asked(url, every)}) == 82
     # Back and forth again: for the migrations before it, it is the same table.
     migrate(url, tmp_path, "usage", "0002")
-    migrate(url, tmp_path)
+    migrate(url, tmp_path, "usage", "0003")
     assert len(asked(url, every)) == 82
