@@ -119,7 +119,7 @@ def test_every_link_leads_to_a_list_that_counts_the_same(browser: BrowserOf, adm
     client = browser(admin)
     response = client.get(DASHBOARD)
     assert len(concern(response, "Without expiry")) == 5
-    link = unescape(re.findall(r'href="([^"]*)" aria-label="Without expiry: show all 7"', response.content.decode())[0])
+    link = unescape(re.findall(r'href="([^"]*)" aria-label="all 7: Without expiry"', response.content.decode())[0])
     assert "7 gateway keys" in main_of(client.get(link))
     for path in re.findall(r'class="kt-figure kt-tile" href="([^"]*)"', response.content.decode()):
         assert client.get(unescape(path)).status_code == 200
