@@ -120,14 +120,6 @@ class GatewayKeyQuerySet(models.QuerySet["GatewayKey"]):
         since = (at or clock.now()) - timedelta(days=min(days, MOST_DAYS))
         return self.filter(~Exists(_used().filter(last_used_at__gte=since)), created_at__lt=since)
 
-    def never_used(self) -> GatewayKeyQuerySet:
-        """Narrow to keys, in whatever status, that no gateway has ever served a request for."""
-        return self.filter(~Exists(_used().filter(last_used_at__isnull=False)))
-
-    def without_expiry(self) -> GatewayKeyQuerySet:
-        """Narrow to keys that never expire."""
-        return self.filter(expires_at__isnull=True)
-
     def unscoped(self) -> GatewayKeyQuerySet:
         """Narrow to keys that are accepted for traffic of every group."""
         return self.filter(consumer_group__isnull=True)

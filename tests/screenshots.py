@@ -65,11 +65,6 @@ def find_by_hint(page: Page) -> None:
     page.wait_for_load_state("networkidle")
 
 
-def invite(page: Page) -> None:
-    page.get_by_role("link", name="Invite").first.click()
-    page.wait_for_load_state("networkidle")
-
-
 def first_row(page: Page) -> None:
     page.locator("#result_list tbody tr a").first.click()
     page.wait_for_load_state("networkidle")
