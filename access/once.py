@@ -1,4 +1,6 @@
-"""A form of the console that makes a secret, or changes much, is carried out once, however often it is sent (a double click, a reload).
+"""A form of the console that makes a secret, or changes much, is carried out once, however often it is sent.
+
+That is a double click, or a reload.
 
 The form carries a token; the token is claimed in the transaction of the effect, or before it where that is many.
 """

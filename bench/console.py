@@ -27,6 +27,7 @@ KEYS: Final = "/admin/keys/gatewaykey/"
 GROUPS: Final = "/admin/keys/consumergroup/"
 GATEWAYS: Final = "/admin/gateways/gateway/"
 EVENTS: Final = "/admin/usage/usageevent/"
+HYGIENE: Final = "/admin/hygiene/"
 AUDIT: Final = "/admin/audit/auditentry/"
 MEMBERS: Final = "/admin/access/member/"
 ACCESS_KEYS: Final = "/admin/access/accesskey/"
@@ -40,11 +41,15 @@ PATIENCE: Final = 15
 
 
 class Page(NamedTuple):
-    """A page to measure. path: with the names of `_facts` in braces. by: who asks for it."""
+    """A page to measure. path: with the names of `_facts` in braces. by: who asks for it.
+
+    sent: what is posted to it, with these names too; only where that changes nothing. None: it is a GET.
+    """
 
     name: str
     path: str
     by: tuple[str, ...] = BOTH
+    sent: Mapping[str, str] | None = None
 
 
 PAGES: Final = (
@@ -83,6 +88,17 @@ PAGES: Final = (
     Page("key, cut-over", f"{KEYS}{{rotating}}/cutover/"),
     Page("key, quiet", f"{KEYS}{{quiet}}/change/"),
     Page("key, revoked", f"{KEYS}{{revoked}}/change/"),
+    # --- cleaning up: what needs attention, its lists, and what a fix of the first 1,000 would do ---
+    Page("hygiene", HYGIENE),
+    *(Page(f"hygiene, list of {a}", f"{KEYS}?attention={a}&status=active&status=rotating") for a in (
+        "expiring_7", "expiring_30", "long_grace", "unused", "never_used", "no_expiry", "unscoped", "owner_left")),
+    *(Page(f"hygiene, {f} of {a}", f"{HYGIENE}{f}/?concern={a}") for f, a in (
+        ("set-expiry", "no_expiry"), ("disable", "unused"), ("revoke", "never_used"), ("end-grace", "long_grace"),
+        ("scope", "unscoped"), ("owner", "owner_left"))),
+    Page("hygiene, set-expiry of 1,000 sent", f"{HYGIENE}set-expiry/", sent={
+        "step": "preview", "ids": "{thousand}", "days": "30"}),
+    Page("keys, revoke of 1,000 selected", f"{KEYS}?p=1", sent={
+        "action": "revoke_selected", "_selected_action": "{thousand}"}),
     # --- groups and gateways ---
     Page("groups", GROUPS),
     Page("groups, by live keys", f"{GROUPS}?o=-3"),
@@ -217,7 +233,8 @@ def _rows(repeat: int, only: str) -> Iterator[dict[str, object]]:
             name = f"{page.name} ({role})"
             if only not in name:
                 continue
-            row = {"page": name, **_measured(clients[role], page.path.format(**facts[role]), repeat)}
+            path, sent = page.path.format(**facts[role]), _filled(page.sent, facts[role])
+            row = {"page": name, **_measured(clients[role], path, repeat, sent)}
             say(f"{name}: {row['median_ms']} ms, {row['queries']} queries")
             yield row
 
@@ -259,6 +276,7 @@ def _facts(member: Any) -> dict[str, str]:
         "far": str(_page(keys.count(), 50, 400)),
         "far_events": str(_page(member.visible(UsageEvent.objects.all())[:2_500].count(), 50, 50)),
         "far_entries": str(_page(member.visible(AuditEntry.objects.all())[:2_500].count(), 50, 50)),
+        "thousand": ",".join(str(pk) for pk in active.order_by("pk").values_list("pk", flat=True)[:1_000]),
         "day": f"{datetime.now(UTC) - timedelta(days=3):%Y-%m-%d}",
     }
 
@@ -267,12 +285,22 @@ def _page(count: int, size: int, most: int) -> int:
     return max(1, min(count // size, most))
 
 
-def _measured(client: Any, path: str, repeat: int) -> dict[str, object]:
+def _filled(sent: Mapping[str, str] | None, facts: Mapping[str, str]) -> dict[str, str | list[str]] | None:
+    """Return what a page is sent; the rows that are ticked in a list are one value each."""
+    if sent is None:
+        return None
+    filled = {name: value.format(**facts) for name, value in sent.items()}
+    return {name: value.split(",") if name == "_selected_action" else value for name, value in filled.items()}
+
+
+def _measured(
+    client: Any, path: str, repeat: int, sent: Mapping[str, str | list[str]] | None = None
+) -> dict[str, object]:
     times, queries, size, ends = [], 0, 0, time.monotonic() + PATIENCE
     for number in range(repeat + 2):
         with _counted() as counter:
             started = time.perf_counter()
-            response = client.get(path)
+            response = client.get(path) if sent is None else client.post(path, sent)
             content = response.getvalue()
             took = (time.perf_counter() - started) * 1_000
         if response.status_code != 200:
