@@ -24,7 +24,11 @@ from usage.models import KeyMetrics, UsageBucket, VersionMetrics
 def read(client: Client, key: GatewayKey) -> str:
     response = client.get(page_of(key))
     assert response.status_code == 200
-    return text_of(response)
+    text = text_of(response)
+    # What Django takes for no comment, or no tag, it shows.
+    assert "{#" not in text
+    assert "{%" not in text
+    return text
 
 
 def bucket(version: KeyVersion, *, minutes_ago: int = 10, **counts: Any) -> None:
