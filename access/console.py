@@ -158,7 +158,7 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
         return actions
 
     @display(description=checkbox.render("action_toggle_all", 1))
-    def action_checkbox(self, obj: M) -> SafeString:
+    def action_checkbox(self, obj: models.Model) -> SafeString:
         # As unfold's own, whose template costs more than all else in a row when it is rendered for each.
         before, after = _tick_box()
         return format_html("{}{}{}", before, obj.pk, after)

@@ -101,7 +101,7 @@ def result_page(request: HttpRequest, token: UUID) -> HttpResponse:
         where=note.get("where", ""),
         back=note.get("back") or reverse("admin:hygiene"),
         page=page,
-        rows=_with_keys(member, page.object_list),
+        rows=_with_keys(member, list(page)),
     )
     response = TemplateResponse(request, "keys/fix_result.html", context)
     response["Cache-Control"] = "no-store"

@@ -6,7 +6,7 @@ PostgreSQL would join and carry every key's whole row through the sorting, to th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from django.core.paginator import Page, Paginator
 from django.db.models import F, Q, QuerySet
@@ -44,7 +44,7 @@ def _ids(keys: QuerySet[Any], begin: int, end: int) -> list[Any]:
         if len(ids) == end - begin:
             break
         # Only a part that ends before the page begins is counted.
-        skipped = skipped - part.order_by().count() if skipped and not some else 0
+        skipped = max(0, skipped - part.order_by().count()) if skipped and not some else 0
     return ids
 
 
@@ -61,7 +61,7 @@ def _parts(keys: QuerySet[Any]) -> list[QuerySet[Any]]:
         busy = keys.filter(metrics__requests_24h__gt=0).order_by(by_requests, *others)
         idle = keys.filter(idle_for_a_day()).order_by(*others)
         return [busy, idle] if first.descending else [idle, busy]
-    column = first.expression.name if isinstance(first.expression, F) else ""
+    column: str = getattr(first.expression, "name", "") if isinstance(first.expression, F) else ""
     if column not in ABSENT or not first.nulls_last:
         return [keys]
     by_column = OrderBy(F(column), descending=first.descending)
@@ -82,5 +82,5 @@ class KeyPages(CountedPagination):
         def page(self, number: int | str) -> Page[Any]:
             page = super().page(number)
             begin = (page.number - 1) * self.per_page
-            page.object_list = keys_of_page(self.object_list, begin, begin + self.per_page)
+            page.object_list = keys_of_page(cast("QuerySet[Any]", self.object_list), begin, begin + self.per_page)
             return page
