@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 from django import forms
 from django.core.exceptions import BadRequest, ValidationError
+from django.db.models import prefetch_related_objects
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -34,7 +35,8 @@ from keys.key_lists import keys_of_page
 from keys.models import MOST_DAYS, ConsumerGroup, GatewayKey, GatewayKeyQuerySet
 from keys.offers import PERMISSIONS
 
-JOINED: Final = ("consumer_group", "owner", "metrics")
+# What a plan looks at of each key: fetched once for all keys that share it, which takes half as long as joined.
+RELATED: Final = ("consumer_group", "owner")
 # So many keys of a preview stand in its table.
 SHOWN: Final = 50
 
@@ -225,7 +227,7 @@ def fix_page(request: HttpRequest, fix: FixPage) -> HttpResponse:
         else:
             left, token = skipped[: bulk.MOST_AT_ONCE], _token(request.POST.get("form_token", ""))
             return carry_out(request, made, ids, left, title=fix.title, back=back, token=token)
-    keys = list(_visible(member).filter(pk__in=[*ids, *skipped][: bulk.MOST_AT_ONCE]).select_related(*JOINED))
+    keys = list(_visible(member).filter(pk__in=[*ids, *skipped][: bulk.MOST_AT_ONCE]).prefetch_related(*RELATED))
     keys.sort(key=lambda key: (key.name, key.pk))
     return preview_page(request, fix, keys, back=back, form=form, anew=confirmed and form.is_valid())
 
@@ -242,20 +244,21 @@ def preview_page(
     keys: Sequence[GatewayKey],
     *,
     back: str,
-    total: int | None = None,
+    is_start: bool = False,
     form: FixForm | None = None,
     anew: bool = False,
 ) -> HttpResponse:
     """Return the page that shows what `fix` would do to each of `keys`, and changes nothing.
 
-    back: the address to return to. total: how many keys there are, where these are the first of them. form: what was
-    given, if anything was. anew: whether this was to be confirmed, with other particulars than those seen.
+    back: the address to return to. is_start: whether these are the first of more keys. form: what was given, if
+    anything was. anew: whether this was to be confirmed, with other particulars than those seen.
     """
     member = caller(request)
     form = form or fix.form(member=member)
     plans = _plans(member, fix, form, keys)
     doable = [plan for plan in plans or [] if not plan.why_not]
     skipped = [plan for plan in plans or [] if plan.why_not]
+    prefetch_related_objects([plan.key for plan in doable[:SHOWN]], "metrics")
     context = page_context(
         request,
         fix.title,
@@ -277,8 +280,7 @@ def preview_page(
         shown=_shown(form) if plans is not None else "",
         button=fix.button(len(doable)),
         working=f"Working on {_keys(len(doable))} …",
-        left=max(0, (total or 0) - len(keys)),
-        total=total or len(keys),
+        is_start=is_start,
         anew=anew,
         back=back,
     )
@@ -292,10 +294,12 @@ def _preview_of_concern(request: HttpRequest, fix: FixPage, slug: str) -> HttpRe
         raise Http404("no such concern")
     now = clock.now()
     usable = _visible(caller(request)).usable(now)
-    found = hygiene.concerned(usable, slug, now).select_related(*JOINED).order_by("name", "pk")
-    keys = keys_of_page(found, 0, bulk.MOST_AT_ONCE)
-    total = len(keys) if len(keys) < bulk.MOST_AT_ONCE else found.count()
-    return preview_page(request, fix, keys, back=reverse("admin:hygiene"), total=total)
+    found = hygiene.concerned(usable, slug, now).prefetch_related(*RELATED).order_by("name", "pk")
+    # One more than allowed is enough to know that there are more.
+    keys = keys_of_page(found, 0, bulk.MOST_AT_ONCE + 1)
+    return preview_page(
+        request, fix, keys[: bulk.MOST_AT_ONCE], back=reverse("admin:hygiene"), is_start=len(keys) > bulk.MOST_AT_ONCE
+    )
 
 
 def _plans(member: Member, fix: FixPage, form: FixForm, keys: Sequence[GatewayKey]) -> list[Plan] | None:
