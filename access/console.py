@@ -63,13 +63,14 @@ class ConsoleChangeList(StrictChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         admin = cast("ConsoleAdmin[Any]", self.model_admin)
-        self.result_list = self.page_rows()
+        # What is done to rows that were ticked never shows the list.
+        self.result_list = [] if request.POST.getlist(ACTION_CHECKBOX_NAME) else self.page_rows()
         if not (self.query or self.has_active_filters):
             # Nothing is left out, so the page need not offer to show it (the count was not made a second time).
             self.full_result_count = self.result_count
         self.offered_paths = {
             pk: frozenset(f"{admin.admin_site.name}:{admin.action_name(name)}" for name in names)
-            for pk, names in admin.offered_actions(request, self.result_list).items()
+            for pk, names in (admin.offered_actions(request, self.result_list) if self.result_list else {}).items()
         }
 
     def page_rows(self) -> list[Any]:

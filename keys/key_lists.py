@@ -23,22 +23,28 @@ ABSENT: Final[dict[str, Callable[[], Q]]] = {
     "expires_at": lambda: Q(expires_at__isnull=True),
     "metrics__last_used_at": never_used,
 }
+MANY: Final = 10_000
 # What a key whose requests were never counted has of them, too, is 0.
 REQUESTS: Final = Coalesce("metrics__requests_24h", 0)
 
 
-def keys_of_page(keys: QuerySet[Any], begin: int, end: int) -> list[Any]:
-    """Return what `keys[begin:end]` is, in its order; a key that meanwhile left the list may be missing."""
-    ids = _ids(keys.select_related(None).prefetch_related(None), begin, end)
+def keys_of_page(keys: QuerySet[Any], begin: int, end: int, *, count: int = 0) -> list[Any]:
+    """Return what `keys[begin:end]` is, in its order; a key that meanwhile left the list may be missing.
+
+    count: how many keys the list has.
+    """
+    narrow = keys.select_related(None).prefetch_related(None)
+    # A short list is sorted sooner than its keys are found among all in the order of an index.
+    ids = _ids(_parts(narrow) if count > MANY else [narrow], begin, end)
     rows = {key.pk: key for key in keys.order_by().filter(pk__in=ids)}
     return [rows[key_id] for key_id in ids if key_id in rows]
 
 
-def _ids(keys: QuerySet[Any], begin: int, end: int) -> list[Any]:
-    """Return the ids from `begin` until before `end`."""
+def _ids(parts: list[QuerySet[Any]], begin: int, end: int) -> list[Any]:
+    """Return the ids from `begin` until before `end` of the lists `parts`, one after the other."""
     ids: list[Any] = []
     skipped = begin
-    for part in _parts(keys):
+    for part in parts:
         some = list(part.values_list("pk", flat=True)[skipped : skipped + end - begin - len(ids)])
         ids += some
         if len(ids) == end - begin:
@@ -72,7 +78,7 @@ def _parts(keys: QuerySet[Any]) -> list[QuerySet[Any]]:
 class KeyChangeList(ConsoleChangeList):
     def page_rows(self) -> list[GatewayKey]:
         begin = (self.page_num - 1) * self.list_per_page if self.multi_page and not self.show_all else 0
-        return keys_of_page(self.queryset, begin, begin + self.list_per_page)
+        return keys_of_page(self.queryset, begin, begin + self.list_per_page, count=self.result_count)
 
 
 class KeyPages(CountedPagination):
@@ -82,5 +88,6 @@ class KeyPages(CountedPagination):
         def page(self, number: int | str) -> Page[Any]:
             page = super().page(number)
             begin = (page.number - 1) * self.per_page
-            page.object_list = keys_of_page(cast("QuerySet[Any]", self.object_list), begin, begin + self.per_page)
+            keys = cast("QuerySet[Any]", self.object_list)
+            page.object_list = keys_of_page(keys, begin, begin + self.per_page, count=self.count)
             return page
