@@ -78,6 +78,9 @@ PAGES: Final = (
     Page("keys, create", f"{KEYS}add/"),
     Page("key, busy", f"{KEYS}{{key}}/change/"),
     Page("key, rotating", f"{KEYS}{{rotating}}/change/"),
+    # What comes after the page of a key, and after that of one that is rotating.
+    Page("key, denials", f"{KEYS}{{key}}/denials/"),
+    Page("key, cut-over", f"{KEYS}{{rotating}}/cutover/"),
     Page("key, quiet", f"{KEYS}{{quiet}}/change/"),
     Page("key, revoked", f"{KEYS}{{revoked}}/change/"),
     # --- groups and gateways ---

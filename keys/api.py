@@ -32,6 +32,7 @@ from keys import bulk, groups, key_search, lifecycle
 from keys.csv_export import COLUMNS, cell, with_version
 from keys.filters import KeyFilters
 from keys.issuing import IssuedKey
+from keys.key_lists import KeyPages
 from keys.models import ConsumerGroup, GatewayKey, KeyVersion
 from keys.narrowing import narrowing
 from keys.serializers import (
@@ -75,6 +76,7 @@ class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, DecidingViewSet[Gate
     )
     serializer_class = KeyJSON
     filterset_class = KeyFilters
+    pagination_class = KeyPages
     search = staticmethod(key_search.search)
     ordering_fields = {
         "name": "name",
