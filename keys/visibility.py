@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, Func, OuterRef, Q, QuerySet, UUIDField
 from django.db.models.fields.related_lookups import RelatedIn
@@ -74,7 +75,7 @@ class AnyOf(RelatedIn):
         return f"{group} = ANY(ARRAY{groups})", (*of_group, *of_groups)
 
 
-GatewayKey._meta.get_field("consumer_group").register_lookup(AnyOf)
+models.ForeignKey.register_lookup(AnyOf)
 
 
 @visibility_rule(GatewayKey)

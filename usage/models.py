@@ -104,7 +104,9 @@ class UsageEvent(models.Model):
             models.Index(
                 fields=["consumer_group", "-occurred_at", "-id"], name="usage_denied_group", condition=~Q(reason="")
             ),
-            models.Index(fields=["client_ip", "-occurred_at", "-id"], name="usage_denied_from", condition=~Q(reason="")),
+            models.Index(
+                fields=["client_ip", "-occurred_at", "-id"], name="usage_denied_from", condition=~Q(reason="")
+            ),
         ]
 
     def __str__(self) -> str:

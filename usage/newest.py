@@ -13,7 +13,8 @@ from django.db.models.expressions import RawSQL
 from usage.models import UsageEvent
 
 _NEWEST: Final = """
-SELECT newest.id, newest.occurred_at FROM unnest(%s) AS sought(id) CROSS JOIN LATERAL ({events}) AS newest (id, occurred_at)
+SELECT newest.id, newest.occurred_at
+FROM unnest(%s) AS sought(id) CROSS JOIN LATERAL ({events}) AS newest (id, occurred_at)
 ORDER BY newest.occurred_at {way}, newest.id {way} LIMIT %s
 """
 
