@@ -28,7 +28,7 @@ from access.console import add_errors
 from access.models import Member
 from access.pages import console_page, page_context
 from audit import clock
-from keys import bulk, hygiene
+from keys import attention, bulk, hygiene  # noqa: F401  # the dashboard's part registers itself
 from keys.bulk import Fix, Plan
 from keys.fix_results import carry_out
 from keys.key_lists import keys_of_page

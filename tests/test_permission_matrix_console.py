@@ -79,6 +79,7 @@ MATRIX: Final[dict[str, tuple[Answers, Answers]]] = {
     "keys/gatewaykey/{key}/revoke/": (CHANGERS, CHANGERS),
     "keys/gatewaykey/{key}/cutover/": (EVERYONE, EVERYONE),
     "keys/gatewaykey/{key}/denials/": (EVERYONE, EVERYONE),
+    "attention/": (EVERYONE, EVERYONE),
     "keys/gatewaykey/{key}/replace/": ((405, 405, 403), (302, 302, 403)),
     "keys/gatewaykey/{key}/history/": (ABSENT, ABSENT),
     "keys/gatewaykey/{key}/delete/": (NOBODY, NOBODY),
