@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 from django import forms
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -16,7 +17,7 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
-from unfold.widgets import UnfoldAdminRadioSelectWidget
+from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminSelect2MultipleWidget
 
 from access.actors import caller, request_actor
 from access.console import ConsoleAdmin
@@ -56,6 +57,21 @@ class NewMemberForm(forms.ModelForm[Member]):
     """Invites a member: they choose their password themselves."""
 
     form_token = TokenField()
+    manages = forms.ModelMultipleChoiceField(
+        label="Groups to manage",
+        queryset=None,
+        required=False,
+        widget=UnfoldAdminSelect2MultipleWidget(attrs={"data-shown-when": "role=manager"}),
+        help_text="These name them among their managers once they have joined. A group that named nobody, and so was "
+        "every Manager's, is from then on theirs alone (and the Admins'). None chosen: they manage the groups that "
+        "name nobody.",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # A model of the house above, by its name (design §10).
+        groups = apps.get_model("keys", "ConsumerGroup")._default_manager.order_by("name")
+        cast("forms.ModelMultipleChoiceField[Any]", self.fields["manages"]).queryset = groups
 
     def validate_unique(self) -> None:
         """Leave a taken username to the verb: sent twice, this form is told that it was carried out, not that."""
@@ -218,7 +234,7 @@ class MemberAdmin(ConsoleAdmin[Member]):
     actions_row = ("change_role", "new_link", "withdraw", "set_password", "let_in", "take_out")
     actions_detail = actions_row
 
-    add_fieldsets = ((None, {"fields": ("username", "name", "email", "role")}),)
+    add_fieldsets = ((None, {"fields": ("username", "name", "email", "role", "manages")}),)
     fieldsets = (
         (None, {"fields": ("handle", "state", "role_label", "name", "email")}),
         ("What they did and hold", {"fields": ("date_joined_at", "last_sign_in", "groups", "audit_trail")}),
@@ -248,7 +264,7 @@ class MemberAdmin(ConsoleAdmin[Member]):
             .annotate(live_access_keys=Count("access_keys", filter=live), invited_until=Subquery(open_link[:1]))
         )
         # A relation of the house above, by its name (design §10).
-        return members.prefetch_related("managed_groups")
+        return members.prefetch_related("managed_groups", Prefetch("invitations", _open_links(), "open_links"))
 
     def offered_actions(self, request: HttpRequest, rows: Sequence[Member]) -> dict[Any, Collection[str]]:
         return {row.pk: _offered(row) for row in rows}
@@ -285,6 +301,8 @@ class MemberAdmin(ConsoleAdmin[Member]):
                 role=given["role"],
                 name=given["name"],
                 email=given["email"],
+                # Chosen, and then another role: the field is out of sight, and what is in it counts no more.
+                groups=given["manages"] if given["role"] == Role.MANAGER else (),
             )
             note["id"] = str(invited.member.pk)
         self.show_once(request, self._link(request, invited))
@@ -380,13 +398,18 @@ class MemberAdmin(ConsoleAdmin[Member]):
     def group_names(self, member: Any) -> str:
         if member.role != Role.MANAGER:
             return "—"
+        if promised := _promised(member):
+            return f"{', '.join(str(group) for group in promised)}, once they have joined"
         return ", ".join(str(group) for group in member.managed_groups.all()) or "those that name nobody"
 
     @display(description="Consumer groups that name them")
     def groups(self, member: Any) -> SafeString | str:
         page = f"{self.admin_site.name}:keys_consumergroup_change"
-        links = [(reverse(page, args=[group.pk]), str(group)) for group in member.managed_groups.all()]
-        return format_html_join(", ", '<a class="kt-link" href="{}">{}</a>', links) or "—"
+        promised = _promised(member)
+        shown = promised or member.managed_groups.all()
+        links = [(reverse(page, args=[group.pk]), str(group)) for group in shown]
+        named = format_html_join(", ", '<a class="kt-link" href="{}">{}</a>', links) or "—"
+        return format_html("{} once they have joined", named) if promised else named
 
     @display(description="Audit log")
     def audit_trail(self, member: Member) -> SafeString:
@@ -397,6 +420,18 @@ class MemberAdmin(ConsoleAdmin[Member]):
             entries_by(member.pk),
             member,
         )
+
+
+def _open_links() -> QuerySet[Invitation]:
+    """Open invitations with the groups that were chosen with them."""
+    return Invitation.objects.filter(OPEN).prefetch_related("groups")
+
+
+def _promised(member: Any) -> list[Any]:
+    """Return the groups that are to name a Manager who has not joined yet."""
+    if member.is_active or member.role != Role.MANAGER:
+        return []
+    return [group for link in member.open_links for group in link.groups.all()]
 
 
 def _offered(member: Member) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from operator import attrgetter
 from typing import Final, NamedTuple
 from uuid import UUID
+from zlib import crc32
 
 from django.db import connection
 
@@ -34,6 +35,7 @@ class NewEvent(NamedTuple):
     method: str = ""
     path: str = ""
     client_ip: str | None = None
+    stated_group: str | None = None
     provider: str = ""
     model: str = ""
     operation: str = ""
@@ -50,7 +52,8 @@ type Identity = tuple[UUID, str, datetime]
 
 _COLUMNS: Final = ", ".join(NewEvent._fields)
 _ONCE: Final = "ON CONFLICT (gateway_id, event_id, occurred_at) DO NOTHING RETURNING gateway_id, event_id, occurred_at"
-_INCOMING: Final = "usage_incoming"
+# Named after its columns: behind a pooler a connection, with its tables, outlives a deployment that adds one.
+_INCOMING: Final = f"usage_incoming_{crc32(_COLUMNS.encode()):08x}"
 # No vacuum reaches a connection's own tables: of a connection that lives for months, one would hold up the freezing of
 # the whole database's transaction ids. Truncated now and then, it is as good as new.
 TRUNCATED_EVERY: Final = 1_000
