@@ -170,7 +170,11 @@ def test_the_groups_chosen_at_the_invitation_name_the_manager_once_they_have_joi
     client: Client, browser: BrowserOf, admin: Member
 ) -> None:
     payments, search = make_group("payments"), make_group("search")
-    assert "nora is invited" in invite_manager(browser, admin, payments)
+    page = invite_manager(browser, admin, payments)
+    assert "nora is invited This is the only time that this link is shown." in " ".join(
+        page.replace("visibility", "").split()
+    )
+    assert ".env" not in page
     nora = Member.objects.get(username="nora")
     # Until then the group is every Manager's, as it was.
     assert not payments.managers.exists()
