@@ -111,6 +111,7 @@ class TakeOutForm(_MemberDialog):
                 "At once: every session of theirs ends, and",
                 _these_keys(names, held.count()) if names else "no access key is hit: they hold none.",
                 "Gateway keys that they have created stay as they are, and so does what they did in the audit log.",
+                *_left_behind(member),
                 "They can be let in again; revoked access keys stay revoked.",
             ]
         )
@@ -145,6 +146,15 @@ class WithdrawForm(_MemberDialog):
     @property
     def conflict(self) -> str:
         return "They have joined already." if self.obj.has_usable_password() else ""
+
+
+def _left_behind(member: Member) -> list[str]:
+    # A relation of the house above, by its name (design §10).
+    owned = member.owned_keys.usable().count()
+    if not owned:
+        return []
+    words = "key that they answer for has" if owned == 1 else "keys that they answer for have"
+    return [f"{owned:,} gateway {words} nobody then: the hygiene page lists them, to be given another owner."]
 
 
 def _these_keys(names: Sequence[str], count: int) -> str:
