@@ -36,9 +36,9 @@ class NewMemberForm(forms.ModelForm[Member]):
         queryset=None,
         required=False,
         widget=UnfoldAdminSelect2MultipleWidget(attrs={"data-shown-when": "role=manager"}),
-        help_text="These name them among their managers once they have joined. A group that named nobody, and so was "
-        "every Manager's, is from then on theirs alone (and the Admins'). None chosen: they manage the groups that "
-        "name nobody.",
+        help_text="Once they have joined, these groups name them as a manager. A group that named nobody was every "
+        "Manager's; from then on only they and the Admins manage it. None chosen: they manage the groups that name "
+        "nobody.",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
