@@ -34,6 +34,7 @@ SCRIPTS = (
     "giving",
     "team",
     "accessibility",
+    "navigation",
 )
 
 UNFOLD: dict[str, Any] = {

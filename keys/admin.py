@@ -62,6 +62,7 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
     detail_select_related = ("consumer_group", "metrics", "created_by", "revoked_by")
     search_fields = ("name", "description", "hint", "id")
     search_help_text = "Name, description, hint or id"
+    list_before_template = "keys/find_hint.html"
     ordering = ("-created_at", "id")
     show_add_link = False
     add_title = "Create Gateway Key"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, cast
 
 from django import forms
 from django.http import HttpRequest
+from django.utils import timezone
 from unfold.widgets import (
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSelectWidget,
@@ -17,7 +19,7 @@ from unfold.widgets import (
 from access.dialogs import DialogForm
 from access.once import TokenField
 from audit import clock
-from audit.moments import duration, stamp
+from audit.moments import duration, stamp, zone
 from keys import policy
 from keys.models import ConsumerGroup, GatewayKey
 from keys.offers import PERMISSIONS, why_not
@@ -102,7 +104,11 @@ class RotateForm(KeyDialog):
             expires_at = policy.renewed_expiry(self.obj.lifetime, self.obj.consumer_group, now)
         said = [(str(_seconds(span)), _what_happens(self.obj.hint, span, expires_at, now)) for span in self.spans]
         chosen, latest = str(self["grace"].value()), expires_at.isoformat() if expires_at else ""
-        return {"hint": self.obj.hint, "chosen": chosen, "latest": latest, "sentences": said}
+        zone_name, names = timezone.get_current_timezone_name(), _zone_names(now)
+        return {
+            **{"hint": self.obj.hint, "chosen": chosen, "latest": latest, "sentences": said},
+            **{"zone_name": zone_name, "zone_names": json.dumps(names)},
+        }
 
     def _most_minutes(self) -> int:
         return policy.longest_grace(self.obj.consumer_group) // timedelta(minutes=1)
@@ -217,3 +223,9 @@ def _at_most(group: ConsumerGroup | None) -> str:
 
 def _said(span: timedelta) -> str:
     return f"For {_span(span)}" if span else "Not at all: refused at once"
+
+
+def _zone_names(now: datetime) -> dict[int, str]:
+    """Return what the member's zone is called by its minutes ahead of UTC, within the year that a grace may last."""
+    times = (timezone.localtime(now + timedelta(days=days)) for days in range(0, 372, 4))
+    return {int(offset / timedelta(minutes=1)): zone(at) for at in times if (offset := at.utcoffset()) is not None}

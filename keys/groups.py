@@ -68,6 +68,20 @@ def edit_group(*, actor: Actor, group_id: int, changed: Mapping[str, Any]) -> Co
     return group
 
 
+def name_manager(*, actor: Actor, group_id: int, member: Member) -> None:
+    """Add a Manager who joins to those whom a group names. Named already, nothing is written.
+
+    For keys/joining.py alone, in the transaction of the joining: the right to choose the group was the right to invite,
+    and whoever joins has none of their own yet.
+    """
+    group = ConsumerGroup.objects.select_for_update(no_key=True).get(pk=group_id)
+    before = snapshot(group)
+    group.managers.add(member)
+    old, new = changes(before, snapshot(group))
+    if new:
+        record(AuditAction.GROUP_EDITED, actor, _about(group), old, new, {"because": "chosen at the invitation"})
+
+
 def snapshot(group: ConsumerGroup) -> dict[str, Any]:
     """Return what the audit log says of a group."""
     managers = sorted(group.managers.values_list("username", flat=True))
