@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, cast
 
 from django import forms
@@ -27,7 +28,6 @@ from audit.moments import duration, moment
 from keys.groups import EDITABLE, create_group, edit_group
 from keys.models import ConsumerGroup, GatewayKey
 from keys.networks import clean_networks
-from keys.policy import longest_grace
 
 
 class NetworksField(forms.CharField):
@@ -205,7 +205,8 @@ def policy_words(group: ConsumerGroup) -> list[str]:
     if group.expiry_required and group.max_lifetime_days is None:
         words.append("expiry mandatory")
     if group.max_grace_seconds is not None:
-        words.append(f"grace up to {duration(longest_grace(group))}" if group.max_grace_seconds else "no grace")
+        span = duration(timedelta(seconds=group.max_grace_seconds))
+        words.append(f"grace up to {span}" if group.max_grace_seconds else "no grace")
     if group.allowed_networks:
         count = len(group.allowed_networks)
         words.append("1 network" if count == 1 else f"{count} networks")

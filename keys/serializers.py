@@ -21,8 +21,8 @@ from access.serializers import (
     TextListField,
 )
 from audit import clock
-from keys.groups import POLICY
 from keys.models import MOST_DAYS, MOST_GRACE_SECONDS, ConsumerGroup, GatewayKey, KeyVersion
+from keys.policy import POLICY
 from keys.status import KeyStatus, VersionState
 
 # --- keys, as they are shown ------------------------------------------------------------------------------------------
