@@ -29,7 +29,7 @@ from access.reveal import reveal_in_dialog
 from audit import clock
 from audit.models import AuditEntry
 from audit.moments import moment, stamp
-from keys import group_admin, lifecycle  # noqa: F401  # the groups' screen registers itself
+from keys import group_admin, lifecycle, policy_pages  # noqa: F401  # screens that register themselves
 from keys.admin_bulk import BULK_FIXES, export_selected
 from keys.admin_dialogs import DisableForm, EnableForm, EndGraceForm, ExtendGraceForm, RevokeForm, RotateForm
 from keys.admin_filters import AttentionFilter, ExpiringFilter, GroupFilter, OwnerFilter, StatusFilter

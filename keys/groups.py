@@ -83,9 +83,14 @@ def preview_group(*, actor: Actor, group_id: int, changed: Mapping[str, Any]) ->
     """Return which existing keys an edit would break, and change nothing. Errors: those of the edit's fields."""
     group = ConsumerGroup.objects.get(pk=group_id)
     require(actor, "keys.change_consumergroup", group)
-    installation, was = installation_policy(), copy(group)
-    _apply(group, changed, installation)
-    return _impact(was, group, installation)
+    return impact_of_edit(group, changed)
+
+
+def impact_of_edit(group: ConsumerGroup, changed: Mapping[str, Any]) -> Impact:
+    """Return which existing keys an edit of `group`, which stays as it is, would break. Errors: ValidationError."""
+    edited, installation = copy(group), installation_policy()
+    _apply(edited, changed, installation)
+    return _impact(group, edited, installation)
 
 
 def snapshot(group: ConsumerGroup) -> dict[str, Any]:

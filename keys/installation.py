@@ -56,6 +56,11 @@ def edit_policy(*, actor: Actor, changed: Mapping[str, Any], existing_keys: str 
 def preview_policy(*, actor: Actor, changed: Mapping[str, Any]) -> Impact:
     """Return which existing keys an edit would break, and change nothing. Errors: those of the edit's fields."""
     require(actor, PERMISSION)
+    return impact_of_edit(changed)
+
+
+def impact_of_edit(changed: Mapping[str, Any]) -> Impact:
+    """Return which existing keys an edit would break, and change nothing. Errors: ValidationError at the field."""
     policy = installation_policy()
     was = copy(policy)
     _apply(policy, changed)
