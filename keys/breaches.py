@@ -160,11 +160,13 @@ def _conditions(one: PolicyFields, now: datetime) -> dict[BreachKind, Q]:
 
 def _outside(policies: Policies) -> Q:
     """Return which keys have networks beyond those of a policy. No database compares lists of them: each is once."""
-    fenced = Q() if policies.installation.allowed_networks else Q(pk__in=[])
-    fenced |= Q(consumer_group__in=[group.pk for group in policies.groups.values() if group.allowed_networks])
-    if not policies.installation.allowed_networks and not any(g.allowed_networks for g in policies.groups.values()):
+    fenced = [group.pk for group in policies.groups.values() if group.allowed_networks]
+    everywhere = bool(policies.installation.allowed_networks)
+    if not fenced and not everywhere:
         return Q(pk__in=[])
-    lists = GatewayKey.objects.filter(fenced, revoked_at__isnull=True).exclude(allowed_networks=[]).order_by()
+    # An empty condition is left out of an "or": whichever of both it is, it stands alone.
+    which = Q() if everywhere else Q(consumer_group__in=fenced)
+    lists = GatewayKey.objects.filter(which, revoked_at__isnull=True).exclude(allowed_networks=[]).order_by()
     found = Q(pk__in=[])
     rules: dict[int | None, Rules] = {}
     for group_id, networks in lists.values_list("consumer_group", "allowed_networks").distinct():

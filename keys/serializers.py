@@ -303,8 +303,8 @@ class PolicyChanges(PolicyRules):
     existing_keys = OneOfField(
         choices=list(ExistingKeys),
         required=False,
-        help_text="What is to become of keys that the change breaks: `leave` them as they are, listed as breaking their "
-        "policy, or `align` them, which brings each into line. Absent: 409 `policy_breaks_keys` if there are any.",
+        help_text="What is to become of keys that the change breaks: `leave` them as they are, listed as breaking "
+        "their policy, or `align` them, which brings each into line. Absent: 409 `policy_breaks_keys`.",
     )
 
 

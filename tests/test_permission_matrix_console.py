@@ -50,7 +50,7 @@ MATRIX: Final[dict[str, tuple[Answers, Answers]]] = {
     "hygiene/owner/": (CHANGERS, CHANGERS),
     "hygiene/scope/": (CHANGERS, CHANGERS),
     "hygiene/align/": (CHANGERS, CHANGERS),
-    "policy/": (EVERYONE, ADMINS),
+    "policy/": (EVERYONE, (302, 403, 403)),
     "hygiene/end-grace/": (CHANGERS, CHANGERS),
     "hygiene/disable/": (CHANGERS, CHANGERS),
     "hygiene/revoke/": (CHANGERS, CHANGERS),
