@@ -56,6 +56,11 @@ class Fence:
     networks: tuple[str, ...]
     of: str
 
+    @property
+    def within(self) -> str:
+        """Whose it is, within a sentence."""
+        return lower(self.of)
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
