@@ -100,13 +100,18 @@ class Policy(RuleBasedStateMachine):
         )
         admin = make_member()
         self.groups = {name: make_group() if name else None for name in GROUPS}
-        self.browser = Client()
-        self.browser.force_login(admin, backend="django.contrib.auth.backends.ModelBackend")
+        self.admin = admin
         self.api = APIClient()
         self.api.credentials(HTTP_AUTHORIZATION=f"Bearer {make_access_key(admin).value}")
 
     def teardown(self) -> None:
         self.stack.close()
+
+    def browser(self) -> Client:
+        """A browser that has just signed in: a session does not outlast the days that pass here."""
+        client = Client()
+        client.force_login(self.admin, backend="django.contrib.auth.backends.ModelBackend")
+        return client
 
     def keys(self) -> list[GatewayKey]:
         keys = GatewayKey.objects.filter(revoked_at__isnull=True).exclude(expires_at__lte=self.now)
@@ -132,7 +137,7 @@ class Policy(RuleBasedStateMachine):
     def create_by_form(self, group: str | None, expiry: str, networks: list[str]) -> None:
         chosen = self.groups[group].pk if self.groups[group] else ""  # type: ignore[union-attr]  # just asked
         sent = form(form_token=uuid.uuid4(), consumer_group=chosen, expiry=expiry, allowed_networks="\n".join(networks))
-        assert self.browser.post(ADD, sent).status_code == 200
+        assert self.browser().post(ADD, sent).status_code == 200
 
     @precondition(lambda self: self.keys())
     @rule(
@@ -161,7 +166,7 @@ class Policy(RuleBasedStateMachine):
         key, chosen = self.one(number), self.groups[group]
         networks = "\n".join(key.allowed_networks)
         sent = form(name="y", consumer_group=chosen.pk if chosen else "", expiry=expiry, allowed_networks=networks)
-        if self.browser.post(f"{KEYS}{key.pk}/change/", sent).status_code == 302:
+        if self.browser().post(f"{KEYS}{key.pk}/change/", sent).status_code == 302:
             self.mended(key)
 
     @precondition(lambda self: self.keys())
