@@ -34,6 +34,7 @@ from keeptrusts.demo_traffic import Traffic
 from keys import lifecycle, sweeps
 from keys.groups import create_group, edit_group
 from keys.models import ConsumerGroup, GatewayKey
+from keys.policy_impact import ExistingKeys
 from keys.status import KeyStatus
 from usage.rollup import roll_up
 
@@ -226,7 +227,13 @@ def _found(company: Company) -> dict[str, str]:
             )
             company.later(
                 company.ago(300),
-                partial(edit_group, actor=admin, group_id=company.groups[slug].pk, changed=policy),
+                partial(
+                    edit_group,
+                    actor=admin,
+                    group_id=company.groups[slug].pk,
+                    changed=policy,
+                    existing_keys=ExistingKeys.LEAVE.value,
+                ),
             )
         llm = [company.groups[slug] for slug in ("chatbots", "search", "data-science", "mobile", "internal-tools")]
         for name, particulars in (

@@ -22,6 +22,7 @@ STYLES = (
     "screens",
     "usage",
     "hygiene",
+    "policy",
     "leak",
     "giving",
     "team",
