@@ -55,6 +55,8 @@ MATRIX: Final[dict[tuple[str, str], tuple[dict[str, Any], int, int, int]]] = {
     ("get", "audit-entries/{entry}/"): (NO_BODY, 200, 200, 200),
     ("get", "audit-entries/export.csv"): (NO_BODY, 200, 403, 200),
     ("get", "audit-entries/verify/"): (NO_BODY, 200, 403, 200),
+    # Nothing is sealed here yet.
+    ("get", "audit-entries/checkpoint/"): (NO_BODY, 404, 403, 404),
 }
 ROLES: Final = [Role.ADMIN, Role.MANAGER, Role.AUDITOR]
 
