@@ -24,6 +24,8 @@ VERBS: Final = {
     "metadata": "view",
     "bulk_revoke": "revoke",
     "policy_preview": "change",
+    "checkpoint": "verify",
+    "evidence": "export",
 }
 
 

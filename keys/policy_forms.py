@@ -71,7 +71,7 @@ class PolicyForm[M: PolicyFields](forms.ModelForm[M]):
         return cleaned
 
     def _look_at_keys(self) -> None:
-        rules = {field: self.cleaned_data[field] for field in POLICY if field in self.changed_data}
+        rules: dict[str, Any] = {field: self.cleaned_data[field] for field in POLICY if field in self.changed_data}
         try:
             self.impact = self.impact_of(rules)
         except ValidationError as error:
