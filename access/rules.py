@@ -46,6 +46,8 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "keys.change_consumergroup": ADMINS,
     "usage.view_usageevent": EVERYONE,
     "usage.export_usageevent": EVERYONE,
+    "usage.view_usagebucket": EVERYONE,
+    "usage.export_usagebucket": EVERYONE,
     "gateways.view_gateway": EVERYONE,
     "gateways.add_gateway": ADMINS,
     "gateways.change_gateway": ADMINS,

@@ -29,7 +29,7 @@ from access.errors import error_body
 from audit.api import AuditEntryViewSet
 from gateways.api import GatewayViewSet
 from keys.api import ConsumerGroupViewSet, GatewayKeyViewSet
-from usage.api import KeyMetricsView, UsageEventViewSet
+from usage.api import KeyMetricsView, UsageDayViewSet, UsageEventViewSet
 
 
 @functools.cache
@@ -81,6 +81,7 @@ router.register("access-keys", AccessKeyViewSet, basename="access-key")
 exports: dict[str, type[ViewSetMixin]] = {
     "gateway-keys": GatewayKeyViewSet,
     "usage-events": UsageEventViewSet,
+    "usage-days": UsageDayViewSet,
     "audit-entries": AuditEntryViewSet,
 }
 

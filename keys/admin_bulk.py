@@ -20,7 +20,7 @@ from keys.csv_export import csv_of
 from keys.hygiene_pages import FIXES, preview_page
 from keys.models import GatewayKey
 
-# More than this is for the API, which sends row by row; here a file is made in memory.
+# More than this is for the export of the whole list, which sends row by row; here a file is made in memory.
 MOST_EXPORTED: Final = 20_000
 JOINED: Final = ("consumer_group", "created_by", "revoked_by", "owner", "metrics")
 
@@ -65,7 +65,7 @@ def export_selected(
     """Give out the metadata of the keys as CSV; the audit log knows before the file leaves."""
     rows = queryset.count()
     if rows > MOST_EXPORTED:
-        message = f"At most {MOST_EXPORTED:,} keys fit into one file here. The API's export has no such limit."
+        message = f"At most {MOST_EXPORTED:,} keys fit into one file here. “Export these (CSV)” above the list has no such limit."
         messages.error(request, message)
         return None
     content, rows = csv_of(queryset.select_related(*JOINED))

@@ -51,6 +51,7 @@ MATRIX: Final[dict[tuple[str, str], tuple[dict[str, Any], int, int, int]]] = {
     ("get", "usage-events/"): (NO_BODY, 200, 200, 200),
     ("get", "usage-events/1/"): (NO_BODY, 404, 404, 404),
     ("get", "usage-events/export.csv"): (NO_BODY, 200, 200, 200),
+    ("get", "usage-days/export.csv"): (NO_BODY, 200, 200, 200),
     ("get", "audit-entries/"): (NO_BODY, 200, 200, 200),
     ("get", "audit-entries/{entry}/"): (NO_BODY, 200, 200, 200),
     ("get", "audit-entries/export.csv"): (NO_BODY, 200, 403, 200),

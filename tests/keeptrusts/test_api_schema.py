@@ -45,6 +45,7 @@ def test_it_describes_every_route_of_the_design(schema: dict[str, Any]) -> None:
         "usage-events/": {"get"},
         "usage-events/{id}/": {"get"},
         "usage-events/export.csv": {"get"},
+        "usage-days/export.csv": {"get"},
         "audit-entries/": {"get"},
         "audit-entries/{id}/": {"get"},
         "audit-entries/export.csv": {"get"},
