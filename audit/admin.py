@@ -28,7 +28,7 @@ from audit.actions import AuditAction
 from audit.actor import Actor, ActorKind
 from audit.change_lists import StrictChangeList
 from audit.console_export import export_list
-from audit.entry_export import ENTRIES
+from audit.entry_export import ENTRIES, until_now
 from audit.list_filters import DayRangeFilter
 from audit.models import AuditCheckpoint, AuditEntry, AuditLeaf
 from audit.moments import moment, stamp
@@ -194,7 +194,7 @@ class AuditEntryAdmin(ModelAdmin):
     @action(description="Export all (CSV)", url_path="export", icon="download", permissions=["export"])
     def export_all(self, request: HttpRequest) -> HttpResponseBase:
         """Give out what the list shows, row by row; that it was taken is in the log before the first one."""
-        return export_list(self, request, ENTRIES, actor=_actor(request))
+        return export_list(self, request, ENTRIES, actor=_actor(request), narrow=until_now)
 
     # --- proof --------------------------------------------------------------------------------------------------------
 

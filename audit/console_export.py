@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import messages
@@ -18,14 +19,23 @@ from audit.actor import Actor
 from audit.export_slots import TooManyExports
 from audit.exports import Export, export, filters_of
 
+type Narrow = Callable[[QuerySet[Any]], QuerySet[Any]]
 
-def export_list(screen: ModelAdmin[Any], request: HttpRequest, what: Export, *, actor: Actor) -> HttpResponseBase:
-    """Return the file of all that the list with this address's query shows, on all its pages.
+
+def _as_it_is(rows: QuerySet[Any]) -> QuerySet[Any]:
+    return rows
+
+
+def export_list(
+    screen: ModelAdmin[Any], request: HttpRequest, what: Export, *, actor: Actor, narrow: Narrow = _as_it_is
+) -> HttpResponseBase:
+    """Return the file of all that the list with this address's query shows, on all its pages. narrow: further, by us.
 
     What cannot be narrowed by, and an export too many, lead back to the list, which says so.
     """
     try:
-        return export(request, what, listed(screen, request), actor=actor, filters=filters_of(request.GET))
+        rows = narrow(screen.get_changelist_instance(request).queryset)
+        return export(request, what, rows, actor=actor, filters=filters_of(request.GET))
     except IncorrectLookupParameters:
         return to_list(screen, request)
     except TooManyExports as busy:
@@ -33,12 +43,6 @@ def export_list(screen: ModelAdmin[Any], request: HttpRequest, what: Export, *, 
         return to_list(screen, request)
     except (ValidationError, OverflowError, DataError) as error:
         raise BadRequest("not a value that a row can have") from error
-
-
-def listed(screen: ModelAdmin[Any], request: HttpRequest) -> QuerySet[Any]:
-    """Return the rows that the list shows. Errors: IncorrectLookupParameters."""
-    rows: QuerySet[Any] = screen.get_changelist_instance(request).queryset
-    return rows
 
 
 def to_list(screen: ModelAdmin[Any], request: HttpRequest) -> HttpResponseRedirect:

@@ -128,8 +128,10 @@ _WRITERS: Final[dict[Kind, Callable[[Any], str]]] = {
 }
 # The look for "kt_" comes first, because almost no cell has one and a regular expression costs more than all else.
 _REDACTED: Final = (
-    f"CASE WHEN strpos({{0}}, 'kt_') > 0 THEN regexp_replace({{0}}, '{SECRET.pattern}', '\\1…', 'g') ELSE {{0}} END"
-).replace("{4}", "{{4}}").replace("{28,}", "{{28,}}")
+    (f"CASE WHEN strpos({{0}}, 'kt_') > 0 THEN regexp_replace({{0}}, '{SECRET.pattern}', '\\1…', 'g') ELSE {{0}} END")
+    .replace("{4}", "{{4}}")
+    .replace("{28,}", "{{28,}}")
+)
 _STARTS: Final = "".join(FORMULA_STARTS).replace("\t", "\\t").replace("\r", "\\r").replace("\n", "\\n")
 _DISARMED: Final = (
     f"CASE WHEN {{0}} = '' THEN NULL WHEN strpos(E'{_STARTS}', left({{0}}, 1)) > 0 "

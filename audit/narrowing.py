@@ -25,7 +25,11 @@ def search_entries(entries: QuerySet[AuditEntry], text: str) -> QuerySet[AuditEn
 def with_filters(response: HttpResponse, request: HttpRequest) -> HttpResponse:
     """Let the export of a list be given the list's filters, and say so where there are some."""
     context: Any = response.context_data if isinstance(response, TemplateResponse) else None
-    given = {key: some for key, said in request.GET.lists() if key not in {"p", "all", "e"} and (some := [*filter(None, said)])}
+    given = {
+        key: some
+        for key, said in request.GET.lists()
+        if key not in {"p", "all", "e"} and (some := [*filter(None, said)])
+    }
     for action in context.get("actions_list", ()) if context and given else ():
         if action.get("path", "").endswith(("/export/", "/export-days/")):
             action["path"] += f"?{urlencode(given, doseq=True)}"

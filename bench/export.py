@@ -106,13 +106,13 @@ def _loaded(url: str, folder: Path, entries: int) -> str:
 
     call_command("migrate", verbosity=0)
     bench = Actor.system("benchmark")
-    auditor = create_member(actor=bench, username="auditor", role=Role.AUDITOR, password="a password for a benchmark")
+    auditor = create_member(actor=bench, username="auditor", role=Role.AUDITOR, password=secrets.token_hex())
     say(f"Writing {entries:,} audit entries…")
     with psycopg.connect(url, autocommit=True) as database:
         # As they are of a rotation: the facts of an entry are most of it.
         database.execute(
             """
-            INSERT INTO audit_auditentry (at, action, actor_kind, actor_id, actor_label, credential, address,
+            INSERT INTO audit_auditentry (at, action, actor_kind, actor_id, actor_label, credential, ip,
                                           object_type, object_id, object_label, before, after, detail)
             SELECT now() - interval '1 second' * (%(count)s - n), 'gateway_key.rotated', 'member', (n %% 40)::text,
                    'manager-' || n %% 40, 'access key ci (kt_ak_a1b2)', ('10.0.' || n %% 200 || '.7')::inet,
@@ -172,7 +172,7 @@ def _first_byte(port: int, key: str) -> float:
 
 def _copy(url: str) -> tuple[int, float]:
     """Return the rows that COPY gives of the same columns, in the same order, and the seconds it takes."""
-    columns = "id, at, action, actor_kind, actor_id, actor_label, credential, address, object_type, object_id, "
+    columns = "id, at, action, actor_kind, actor_id, actor_label, credential, ip, object_type, object_id, "
     statement = f"COPY (SELECT {columns} object_label, before, after, detail FROM audit_auditentry ORDER BY id DESC)"
     with psycopg.connect(url) as database, database.cursor() as cursor:
         began = time.perf_counter()
@@ -202,7 +202,7 @@ def _watched(pids: list[int]) -> Iterator[list[int]]:
 
 
 def _resident(pids: list[int]) -> int:
-    """Return the resident memory of the processes, bytes; the server's own, and of it what it shares is counted twice."""
+    """Return the resident memory of the processes, bytes; what they share is counted for each."""
     total = 0
     for pid in pids:
         status: Any = Path(f"/proc/{pid}/statm").read_text().split()

@@ -65,7 +65,7 @@ def export_selected(
     """Give out the metadata of the keys as CSV; the audit log knows before the file leaves."""
     rows = queryset.count()
     if rows > MOST_EXPORTED:
-        message = f"At most {MOST_EXPORTED:,} keys fit into one file here. “Export these (CSV)” above the list has no such limit."
+        message = f"At most {MOST_EXPORTED:,} keys fit into one file here. “Export all” has no such limit."
         messages.error(request, message)
         return None
     content, rows = csv_of(queryset.select_related(*JOINED))

@@ -148,7 +148,9 @@ class UsageEventAdmin(ConsoleAdmin[UsageEvent]):
         """Give out what the list shows, row by row; that it was taken is in the audit log before the first one."""
         return export_list(self, request, EVENTS, actor=request_actor(request))
 
-    @action(description="Export all per day (CSV)", url_path="export-days", icon="calendar_month", permissions=["export"])
+    @action(
+        description="Export all per day (CSV)", url_path="export-days", icon="calendar_month", permissions=["export"]
+    )
     def export_days(self, request: HttpRequest) -> HttpResponseBase:
         """Give out the exact sums of each day in UTC; of the list's filters, gateway and day fit them."""
         others = set(request.GET) - {"gateway", "occurred_at_from", "occurred_at_to", "p", "o", "all", "e"}

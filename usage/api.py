@@ -136,7 +136,7 @@ class UsageDayViewSet(ApiViewSet[UsageBucket]):
 
     @extend_schema(responses=CSV, filters=True)
     def export(self, request: Request) -> HttpResponseBase:
-        """Download the sums as CSV, the newest day first. Unlike the events they are kept for good, and none is left out."""
+        """Download the sums as CSV, newest day first. Unlike the events they stay, and no request is missing."""
         add_up()
         days = per_day(self.filter_queryset(self.get_queryset()))
         filters = filters_of(request.query_params)

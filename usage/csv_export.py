@@ -66,9 +66,11 @@ DAYS: Final = Export(
 
 
 def per_day(buckets: QuerySet[UsageBucket]) -> QuerySet[UsageBucket, Any]:
-    """Return the sums of `buckets` for each day in UTC, key version, group at the time, gateway and model; newest first."""
+    """Return the sums of `buckets` per day in UTC, key version, group at the time, gateway and model; newest first."""
     days = buckets.order_by().annotate(day=TruncDay("start", tzinfo=UTC))
     apart = [str(column.source or column.name) for column in _APART]
-    return days.values(*apart).annotate(**{f"sum_{name}": total for name, total in _SUMS.items()}).order_by(
-        "-day", *apart[1:]
+    return (
+        days.values(*apart)
+        .annotate(**{f"sum_{name}": total for name, total in _SUMS.items()})
+        .order_by("-day", *apart[1:])
     )
