@@ -34,6 +34,8 @@ class Kind(Enum):
     TEXT = "text"
     INSTANT = "instant"
     DAY = "day"
+    # A span, in whole days.
+    DAYS = "days"
     JSON = "json"
     # A list of texts, with spaces between them.
     LIST = "list"
@@ -123,6 +125,7 @@ _WRITERS: Final[dict[Kind, Callable[[Any], str]]] = {
     Kind.TEXT: text,
     Kind.INSTANT: instant,
     Kind.DAY: lambda at: f"{at:%Y-%m-%d}",
+    Kind.DAYS: lambda span: str(span.days),
     Kind.JSON: in_json,
     Kind.LIST: lambda items: text(" ".join(items)),
 }
@@ -143,6 +146,7 @@ _IN_SQL: Final[dict[Kind, str]] = {
     Kind.TEXT: _DISARMED,
     Kind.INSTANT: """to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')""",
     Kind.DAY: "to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
+    Kind.DAYS: "floor(extract(epoch FROM {0}) / 86400)::bigint",
     Kind.JSON: _REDACTED.replace("{0}", "{0}::text"),
     Kind.LIST: _DISARMED.replace("{0}", "array_to_string(ARRAY(SELECT jsonb_array_elements_text({0})), ' ')"),
 }

@@ -42,6 +42,13 @@ class Export:
     object_type: str
     filename: str
     columns: tuple[Column, ...]
+    # Which one of its kind, and what that is called, where there are several.
+    object_id: str = ""
+    label: str = ""
+
+    @property
+    def subject(self) -> Subject:
+        return Subject(self.object_type, self.object_id, self.label)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,9 +66,7 @@ def export(
         return _response(what, ())
     slot = export_slots.take(actor.id)
     try:
-        entry = record_export(
-            action=what.action, actor=actor, object_type=what.object_type, filters=filters, rows=rows.count()
-        )
+        entry = record_export(action=what.action, actor=actor, about=what.subject, filters=filters, rows=rows.count())
         blocks = csv_blocks(rows, what.columns, seconds=export_slots.LONGEST)
         sent = _Sent(blocks, what, actor, entry.pk, slot)
         # Handed a plain iterator, Django's ASGI handler would collect the whole file before it sends the first byte.
@@ -77,11 +82,11 @@ def filters_of(parameters: QueryDict) -> dict[str, str | list[str]]:
 
 
 def record_export(
-    *, action: AuditAction, actor: Actor, object_type: str, filters: Mapping[str, Any], rows: int
+    *, action: AuditAction, actor: Actor, about: Subject, filters: Mapping[str, Any], rows: int
 ) -> AuditEntry:
     """Write that `actor` takes `rows` rows, chosen by `filters`, out of the console; before the first one leaves."""
     with transaction.atomic():
-        return record(action, actor, Subject(object_type), detail={"filter": dict(filters), "rows": rows})
+        return record(action, actor, about, detail={"filter": dict(filters), "rows": rows})
 
 
 class _Sent:
@@ -124,7 +129,7 @@ class _Sent:
         self._ended = True
         told = {"export": self._entry_id, "rows": self._rows, "bytes": self._bytes}
         with transaction.atomic():
-            record(action, self._actor, Subject(self._what.object_type), detail=told)
+            record(action, self._actor, self._what.subject, detail=told)
 
 
 class _SentByLoop:

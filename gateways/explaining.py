@@ -20,6 +20,7 @@ from gateways.decision import KnownGateway, KnownGroup, KnownKey, KnownVersion, 
 from gateways.lookup import LONG_AGO
 from gateways.models import ClientAddress, Gateway, UsageSource
 from keys.models import ConsumerGroup, GatewayKey, KeyVersion
+from keys.policy import installation_policy
 from usage.models import UsageEvent
 from usage.reasons import REASONS
 
@@ -114,6 +115,8 @@ class _Facts:
         if self.key is not None and self.key.consumer_group and self.key.consumer_group.allowed_networks:
             group = self.key.consumer_group
             parts.append(f"its group “{group.name}” allows {', '.join(group.allowed_networks)}")
+        if everywhere := installation_policy().allowed_networks:
+            parts.append(f"the installation allows {', '.join(everywhere)}")
         return " and ".join(parts)
 
     @property
@@ -239,8 +242,8 @@ def _remedies(facts: _Facts) -> list[str]:
                 ]
             return [
                 f"Send the request from an allowed network: {facts.networks or 'none is set any more'}.",
-                f"Or add {facts.address} to the allowed networks, of the key and of its group: wherever there are any, "
-                "they must have it.",
+                f"Or add {facts.address} to the allowed networks, of the key, of its group and of the installation: "
+                "wherever there are any, they must have it.",
             ]
         case _:
             return []
@@ -285,6 +288,7 @@ def _known_gateway(facts: _Facts) -> KnownGateway:
         group_slugs=frozenset(group.slug for group in facts.served),
         # Of its current token: which one it used is not kept.
         token_valid_until=None,
+        networks=parse_networks(installation_policy().allowed_networks),
     )
 
 

@@ -29,6 +29,8 @@ from access.errors import error_body
 from audit.api import AuditEntryViewSet
 from gateways.api import GatewayViewSet
 from keys.api import ConsumerGroupViewSet, GatewayKeyViewSet
+from keys.policy_api import PolicyViewSet
+from keys.report_api import AccessReviewViewSet, RotationComplianceViewSet, TeamReviewViewSet
 from usage.api import KeyMetricsView, UsageDayViewSet, UsageEventViewSet
 
 
@@ -85,11 +87,28 @@ exports: dict[str, type[ViewSetMixin]] = {
     "audit-entries": AuditEntryViewSet,
 }
 
+reports: dict[str, type[ViewSetMixin]] = {
+    "access-review": AccessReviewViewSet,
+    "rotation-compliance": RotationComplianceViewSet,
+}
+
 v1: list[URLPattern | URLResolver] = [
     path("me/", MeView.as_view(), name="me"),
     *(
         path(f"{name}/export.csv", view.as_view({"get": "export"}), name=f"{name}-export")
         for name, view in exports.items()
+    ),
+    path("policy/", PolicyViewSet.as_view({"get": "retrieve", "patch": "partial_update"}), name="policy"),
+    path("policy/preview/", PolicyViewSet.as_view({"post": "policy_preview"}), name="policy-preview"),
+    *(path(f"reports/{slug}/", view.as_view({"get": "review"}), name=slug) for slug, view in reports.items()),
+    *(
+        path(f"reports/{slug}/export.csv", view.as_view({"get": "review_csv"}), name=f"{slug}-export")
+        for slug, view in reports.items()
+    ),
+    path(
+        "reports/access-review/team.csv",
+        TeamReviewViewSet.as_view({"get": "review_csv"}),
+        name="access-review-team-export",
     ),
     path("gateway-keys/<uuid:pk>/metrics/", KeyMetricsView.as_view(), name="gateway-key-metrics"),
     *router.urls,

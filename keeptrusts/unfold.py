@@ -22,9 +22,11 @@ STYLES = (
     "screens",
     "usage",
     "hygiene",
+    "policy",
     "leak",
     "giving",
     "team",
+    "reports",
     "accessibility",
 )
 SCRIPTS = (
@@ -33,6 +35,7 @@ SCRIPTS = (
     "hygiene",
     "giving",
     "team",
+    "reports",
     "accessibility",
 )
 

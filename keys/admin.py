@@ -32,7 +32,7 @@ from audit.console_export import export_list
 from audit.models import AuditEntry
 from audit.moments import moment, stamp
 from audit.narrowing import with_filters
-from keys import group_admin, lifecycle  # noqa: F401  # the groups' screen registers itself
+from keys import group_admin, lifecycle, policy_pages, report_pages  # noqa: F401  # screens that register themselves
 from keys.admin_bulk import BULK_FIXES, export_selected
 from keys.admin_dialogs import DisableForm, EnableForm, EndGraceForm, ExtendGraceForm, RevokeForm, RotateForm
 from keys.admin_filters import AttentionFilter, ExpiringFilter, GroupFilter, OwnerFilter, StatusFilter

@@ -15,6 +15,7 @@ from access.console import ConsoleAdmin
 from audit import clock
 from audit.actions import AuditAction
 from audit.exports import filters_of, record_export
+from audit.recording import Subject
 from keys import bulk
 from keys.csv_export import csv_of
 from keys.hygiene_pages import FIXES, preview_page
@@ -72,7 +73,7 @@ def export_selected(
     record_export(
         action=AuditAction.KEY_EXPORTED,
         actor=request_actor(request),
-        object_type="gateway_key",
+        about=Subject("gateway_key"),
         filters=filters_of(request.GET),
         rows=rows,
     )

@@ -19,7 +19,7 @@ from access.once import TokenField
 from audit import clock
 from audit.moments import duration, stamp
 from keys import policy
-from keys.models import ConsumerGroup, GatewayKey
+from keys.models import GatewayKey
 from keys.offers import PERMISSIONS, why_not
 
 CUSTOM: Final = "custom"
@@ -66,9 +66,9 @@ class RotateForm(KeyDialog):
 
     def __init__(self, request: HttpRequest, object_id: int | str | None = None, *args: Any, **kwargs: Any) -> None:
         super().__init__(request, object_id, *args, **kwargs)
-        group = self.obj.consumer_group
-        longest = policy.longest_grace(group)
-        default = policy.chosen_grace(None, group)
+        self.rules = rules = policy.rules_of(self.obj.consumer_group)
+        longest = policy.longest_grace(rules)
+        default = policy.chosen_grace(None, rules)
         offered = sorted({grace for grace in (*GRACES, default) if grace <= longest})
         self.spans = offered
         choices = [(str(_seconds(span)), _said(span)) for span in offered]
@@ -77,13 +77,13 @@ class RotateForm(KeyDialog):
         grace = cast(forms.ChoiceField, self.fields["grace"])
         grace.choices = choices
         grace.initial = str(_seconds(default))
-        if group is not None and group.max_grace_seconds is not None:
-            grace.help_text = f"The policy of {group.name} allows at most {_span(longest)}."
+        if rules.max_grace is not None:
+            grace.help_text = f"{rules.max_grace.of} allows at most {_span(longest)}."
         self.fields["custom_minutes"].help_text = f"At most {self._most_minutes():,}."
         if self.obj.lifetime is None:
             del self.fields["renew_expiry"]
         else:
-            renewed = policy.renewed_expiry(self.obj.lifetime, group, clock.now())
+            renewed = policy.renewed_expiry(self.obj.lifetime, rules, clock.now())
             self.fields["renew_expiry"].help_text = f"To {stamp(renewed)}, the key's lifetime from now."
 
     def clean(self) -> dict[str, Any]:
@@ -99,13 +99,13 @@ class RotateForm(KeyDialog):
     def get_after_template_context(self, request: HttpRequest, object_id: int | str | None = None) -> dict[str, Any]:
         now, expires_at = clock.now(), self.obj.expires_at
         if expires_at is not None and self.obj.lifetime is not None and self["renew_expiry"].value():
-            expires_at = policy.renewed_expiry(self.obj.lifetime, self.obj.consumer_group, now)
+            expires_at = policy.renewed_expiry(self.obj.lifetime, self.rules, now)
         said = [(str(_seconds(span)), _what_happens(self.obj.hint, span, expires_at, now)) for span in self.spans]
         chosen, latest = str(self["grace"].value()), expires_at.isoformat() if expires_at else ""
         return {"hint": self.obj.hint, "chosen": chosen, "latest": latest, "sentences": said}
 
     def _most_minutes(self) -> int:
-        return policy.longest_grace(self.obj.consumer_group) // timedelta(minutes=1)
+        return policy.longest_grace(self.rules) // timedelta(minutes=1)
 
     @property
     def chosen_grace(self) -> timedelta:
@@ -124,7 +124,8 @@ class ExtendGraceForm(KeyDialog):
     def __init__(self, request: HttpRequest, object_id: int | str | None = None, *args: Any, **kwargs: Any) -> None:
         super().__init__(request, object_id, *args, **kwargs)
         now, stands, expires_at = clock.now(), self.obj.grace_until, self.obj.expires_at
-        ceiling = policy.longest_grace(self.obj.consumer_group)
+        rules = policy.rules_of(self.obj.consumer_group)
+        ceiling = policy.longest_grace(rules)
         offered = [span for span in sorted({*EXTENSIONS, ceiling}) if span <= ceiling]
         ends = {span: min(now + span, expires_at) if expires_at else now + span for span in offered}
         # Later only; and of those that the key's expiry cuts to the same end, the first.
@@ -133,7 +134,7 @@ class ExtendGraceForm(KeyDialog):
         grace.choices = [(str(_seconds(span)), _until(end, now)) for end, span in sorted(later.items())]
         self.none_offered = not later
         if stands is not None and stands > now:
-            grace.help_text = f"As it stands, until {stamp(stands)}. {_at_most(self.obj.consumer_group)}"
+            grace.help_text = f"As it stands, until {stamp(stands)}. {_at_most(rules)}"
 
     @property
     def conflict(self) -> str:
@@ -209,10 +210,10 @@ def _until(end: datetime, now: datetime) -> str:
     return f"Until {stamp(end)}, in {_span(end - now)}"
 
 
-def _at_most(group: ConsumerGroup | None) -> str:
-    if group is None or group.max_grace_seconds is None:
+def _at_most(rules: policy.Rules) -> str:
+    if rules.max_grace is None:
         return ""
-    return f"The policy of {group.name} allows at most {_span(policy.longest_grace(group))} from now."
+    return f"{rules.max_grace.of} allows at most {_span(policy.longest_grace(rules))} from now."
 
 
 def _said(span: timedelta) -> str:

@@ -16,7 +16,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from audit.moments import moment, relative
+from keys.breaches import breaches, in_breach
 from keys.models import GatewayKey, GatewayKeyQuerySet
+from keys.policy import Policies, rules_of
 from keys.status import KeyStatus
 
 SOON_DAYS: Final = 7
@@ -134,6 +136,10 @@ def _owner(key: GatewayKey, now: datetime) -> SafeString:
     return format_html('<span class="kt-quiet">{}</span>', words)
 
 
+def _broken(key: GatewayKey, now: datetime) -> str:
+    return " ".join(breach.words for breach in breaches(key, rules_of(key.consumer_group), now))
+
+
 CONCERNS: Final[dict[str, Concern]] = {
     concern.slug: concern
     for concern in (
@@ -187,6 +193,16 @@ CONCERNS: Final[dict[str, Concern]] = {
             "created_at",
             _made,
             ("revoke", "disable"),
+        ),
+        Concern(
+            "breaches_policy",
+            "Breaches policy",
+            "policy_alert",
+            "They were there before their policy became stricter, and were left: bring them into line with it.",
+            lambda now: in_breach(Policies.load(), now),
+            "created_at",
+            _broken,
+            ("align", "revoke"),
         ),
         Concern(
             "no_expiry",

@@ -26,6 +26,7 @@ from access.models import Member
 from access.pages import console_page, page_context
 from audit import clock
 from keys import bulk, hygiene
+from keys.alignment import Align
 from keys.bulk import BulkResult, Fix, Plan
 from keys.models import MOST_DAYS, ConsumerGroup, GatewayKey, GatewayKeyQuerySet
 from keys.offers import PERMISSIONS
@@ -146,6 +147,16 @@ FIXES: Final = {
             GroupForm,
             lambda given: bulk.Scope(given["group"]),
             previewed=True,
+        ),
+        FixPage(
+            "align",
+            "Bring into line",
+            "Bring {keys} into line",
+            "A missing or later expiry becomes the one that is allowed, a grace is cut short, networks are narrowed.",
+            "rule",
+            "edit",
+            FixForm,
+            lambda given: Align(),
         ),
         FixPage(
             "end-grace",
