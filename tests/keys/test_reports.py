@@ -78,7 +78,8 @@ def test_the_review_says_of_every_key_what_a_reviewer_asks(api: ApiOf, auditor: 
 @time_machine.travel(NOW, tick=False)
 def test_the_review_counts_and_names_the_team(api: ApiOf, auditor: Member, plant: dict[str, Any]) -> None:
     make_access_key(auditor, name="ci")
-    told = api(auditor).get(REVIEW).json()
+    client = api(auditor)
+    told = client.get(REVIEW).json()
     assert told["totals"] == {
         **{"keys": 4, "disabled": 0, "unscoped": 1, "no_expiry": 3, "never_used": 3, "owner_left": 4, "in_breach": 1}
     }
@@ -93,7 +94,7 @@ def test_the_review_counts_and_names_the_team(api: ApiOf, auditor: Member, plant
     mine = [row for row in told["members"] if row["access_key"] == "ci"]
     assert [(row["role"], row["access_key"], row["active"]) for row in mine] == [("auditor", "ci", "true")]
     assert {"leaver"} == {row["username"] for row in told["members"] if row["active"] == "false"}
-    team = rows(api(auditor).get(f"{REVIEW}team.csv"))
+    team = rows(client.get(f"{REVIEW}team.csv"))
     assert len(team) == len(told["members"])
     entries = AuditEntry.objects.filter(action="report.produced").order_by("id")
     assert [(e.object_id, e.object_label, e.detail) for e in entries] == [
