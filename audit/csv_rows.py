@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from itertools import batched
 from typing import Any, Final
@@ -28,7 +28,7 @@ END: Final = b"\r\n"
 type Block = tuple[bytes, int]
 
 
-def csv_blocks(rows: QuerySet[Any], columns: tuple[Column, ...], *, seconds: int) -> Iterator[Block]:
+def csv_blocks(rows: QuerySet[Any], columns: tuple[Column, ...], *, seconds: int) -> Generator[Block]:
     """Yield CSV of `rows`, its header first, and with each block how many rows it holds.
 
     seconds: how long PostgreSQL may take, the waiting for who reads included; then OperationalError. The query begins
@@ -42,7 +42,7 @@ def csv_blocks(rows: QuerySet[Any], columns: tuple[Column, ...], *, seconds: int
         yield from blocks
 
 
-def written(selected: QuerySet[Any, tuple[Any, ...]], columns: tuple[Column, ...]) -> Iterator[Block]:
+def written(selected: QuerySet[Any, tuple[Any, ...]], columns: tuple[Column, ...]) -> Generator[Block]:
     """Yield the blocks of `selected`, whose cells are written here; on any database."""
     write = writers(columns)
     lines = io.StringIO(newline="")
@@ -61,7 +61,7 @@ def written(selected: QuerySet[Any, tuple[Any, ...]], columns: tuple[Column, ...
         yield lines.getvalue().encode(), held
 
 
-def _copied(selected: QuerySet[Any, tuple[Any, ...]], columns: tuple[Column, ...], seconds: int) -> Iterator[Block]:
+def _copied(selected: QuerySet[Any, tuple[Any, ...]], columns: tuple[Column, ...], seconds: int) -> Generator[Block]:
     try:
         statement = _copy_statement(selected, columns)
     except EmptyResultSet:
@@ -88,6 +88,7 @@ def _copy_statement(selected: QuerySet[Any, tuple[Any, ...]], columns: tuple[Col
     names = [f"c{number}" for number in range(len(columns))]
     cells = ", ".join(in_sql(column, name) for column, name in zip(columns, names, strict=True))
     # COPY takes no parameters of its own: they are written into it, by the driver.
-    inner = connection.ops.compose_sql(sql, parameters)
+    operations: Any = connection.ops
+    inner = operations.compose_sql(sql, parameters)
     query = f"SELECT {cells} FROM ({inner}) AS chosen ({', '.join(names)})"  # noqa: S608  # made by Django, and by us
     return f"COPY ({query}) TO STDOUT (FORMAT csv)"

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, QueryDict, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -92,7 +92,7 @@ def record_export(
 class _Sent:
     """The blocks of one export, counted as they are handed over; its end is recorded, whichever way it ends."""
 
-    def __init__(self, blocks: Iterator[Block], what: Export, actor: Actor, entry_id: int, slot: int) -> None:
+    def __init__(self, blocks: Generator[Block], what: Export, actor: Actor, entry_id: int, slot: int) -> None:
         self._blocks, self._what, self._actor, self._entry_id = blocks, what, actor, entry_id
         self._rows = self._bytes = 0
         self._ended = False
@@ -103,7 +103,14 @@ class _Sent:
         return self
 
     def __next__(self) -> bytes:
-        block = next(self._blocks, None)
+        try:
+            block = next(self._blocks, None)
+        except Exception:
+            self.close()
+            # Django's ASGI handler closes nothing after an error: the connection would be missing in its pool.
+            if not connection.in_atomic_block:
+                connection.close()
+            raise
         if block is None:
             # Before whoever reads is told that this was all: a file that looks whole has been recorded.
             self._end(AuditAction.EXPORT_FINISHED)
@@ -116,7 +123,7 @@ class _Sent:
     def close(self) -> None:
         """End the query if it still runs, record how far it came, and let the next export begin."""
         try:
-            self._blocks.close()  # type: ignore[attr-defined]  # a generator
+            self._blocks.close()
             self._end(AuditAction.EXPORT_BROKEN_OFF)
         except Exception:
             log.exception("The end of export %s could not be recorded.", self._entry_id)

@@ -172,9 +172,9 @@ def team(now: datetime) -> QuerySet[Member]:
     usable = Q(access_keys__revoked_at__isnull=True) & (
         Q(access_keys__expires_at__isnull=True) | Q(access_keys__expires_at__gt=now)
     )
-    return Member.objects.annotate(usable=FilteredRelation("access_keys", condition=usable)).order_by(
-        "username", "usable__created_at"
-    )
+    members = Member.objects.annotate(usable=FilteredRelation("access_keys", condition=usable))
+    # True of all of them, and so the join is made also where rows are only counted.
+    return members.filter(usable__revoked_at__isnull=True).order_by("username", "usable__created_at")
 
 
 TEAM_COLUMNS: Final = (
