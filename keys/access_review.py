@@ -90,7 +90,7 @@ def access_review(member: Member, now: datetime, group: ConsumerGroup | None = N
         group=group,
         totals=totals,
         breaches=keys.aggregate(**counts),
-        groups=list(per_group),
+        groups=[dict(row) for row in per_group],
         keys=shown(rows, columns),
         members=shown(team(now), TEAM_COLUMNS) if member.may("access.review_member") else None,
     )
@@ -156,7 +156,7 @@ class GroupManagers(Func):
 
     output_field = CharField()
 
-    def as_sql(self, compiler: Any, connection: Any, **extra: Any) -> tuple[str, tuple[Any, ...]]:
+    def as_sql(self, compiler: Any, connection: Any, *_: Any, **__: Any) -> tuple[str, tuple[Any, ...]]:
         sql, params = compiler.compile(self.source_expressions[0])
         joined = "string_agg" if connection.vendor == "postgresql" else "group_concat"
         through, members = ConsumerGroup.managers.through._meta.db_table, Member._meta.db_table
@@ -172,7 +172,7 @@ def team(now: datetime) -> QuerySet[Member]:
     usable = Q(access_keys__revoked_at__isnull=True) & (
         Q(access_keys__expires_at__isnull=True) | Q(access_keys__expires_at__gt=now)
     )
-    members = Member.objects.annotate(usable=FilteredRelation("access_keys", condition=usable))
+    members: QuerySet[Member] = Member.objects.annotate(usable=FilteredRelation("access_keys", condition=usable))
     # True of all of them, and so the join is made also where rows are only counted.
     return members.filter(usable__revoked_at__isnull=True).order_by("username", "usable__created_at")
 

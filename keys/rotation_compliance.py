@@ -68,7 +68,7 @@ def rotation_compliance(
         .annotate(managers=GroupManagers(F("consumer_group_id")), keys=Count("pk"), overdue=Count("pk", filter=late))
         .order_by(F("consumer_group__name").asc(nulls_first=True))
     )
-    groups = [{**row, "compliant": compliant(row["keys"], row["overdue"])} for row in per_group]
+    groups: list[Row] = [{**row, "compliant": compliant(row["keys"], row["overdue"])} for row in per_group]
     return RotationCompliance(
         at=now,
         days=days,

@@ -259,7 +259,8 @@ def test_no_screen_shows_a_secret_or_a_digest(browser: BrowserOf, world: dict[st
 
 
 def response_text(response: Any) -> str:
-    return (response.getvalue() if response.streaming else response.content).decode()
+    content: bytes = response.getvalue() if response.streaming else response.content
+    return content.decode()
 
 
 def _addresses(patterns: list[Any], place: str = "") -> Iterator[str]:

@@ -74,3 +74,4 @@ def per_day(buckets: QuerySet[UsageBucket]) -> QuerySet[UsageBucket, Any]:
         .annotate(**{f"sum_{name}": total for name, total in _SUMS.items()})
         .order_by("-day", *apart[1:])
     )
+    return sums

@@ -164,9 +164,15 @@ def test_a_client_that_hangs_up_leaves_an_entry_and_a_free_place(
 
     async def hang_up() -> None:
         headers = [(b"host", b"127.0.0.1"), (b"authorization", f"Bearer {key.value}".encode())]
-        scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "path": ENTRIES}
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "GET",
+            "path": ENTRIES,
+        }
         scope |= {"query_string": b"", "headers": headers, "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80)}
-        client = ApplicationCommunicator(_stalling(ASGIHandler()), scope)
+        client: Any = _communicator(_stalling(ASGIHandler()), scope)
         await client.send_input({"type": "http.request", "body": b"", "more_body": False})
         assert (await client.receive_output(10))["status"] == 200
         assert (await client.receive_output(10))["body"].startswith(b"id,at,")
@@ -179,6 +185,9 @@ def test_a_client_that_hangs_up_leaves_an_entry_and_a_free_place(
     assert 0 < told["bytes"] < 2_000
 
     assert not export_slots._running
+
+
+_communicator: Any = ApplicationCommunicator
 
 
 def _stalling(application: Any) -> Any:
