@@ -69,9 +69,7 @@ def per_day(buckets: QuerySet[UsageBucket]) -> QuerySet[UsageBucket, Any]:
     """Return the sums of `buckets` per day in UTC, key version, group at the time, gateway and model; newest first."""
     days = buckets.order_by().annotate(day=TruncDay("start", tzinfo=UTC))
     apart = [str(column.source or column.name) for column in _APART]
-    return (
-        days.values(*apart)
-        .annotate(**{f"sum_{name}": total for name, total in _SUMS.items()})
-        .order_by("-day", *apart[1:])
+    sums: QuerySet[UsageBucket, Any] = days.values(*apart).annotate(
+        **{f"sum_{name}": total for name, total in _SUMS.items()}
     )
-    return sums
+    return sums.order_by("-day", *apart[1:])
