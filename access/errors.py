@@ -101,6 +101,8 @@ def _api_exception(error: exceptions.APIException) -> Response:
         seconds = max(1, math.ceil(getattr(error, "wait", None) or 0))
         headers["Retry-After"] = str(seconds)
         return _answer(429, "throttled", f"Too many requests. Try again in {seconds} s.", headers)
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(wait)
     code = (detail.code if isinstance(detail, exceptions.ErrorDetail) else None) or error.default_code
     return _answer(error.status_code, code, str(detail), headers, **getattr(error, "more", {}))
 

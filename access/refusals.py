@@ -70,6 +70,8 @@ REFUSED_ACTIONS: dict[str, AuditAction] = {
     "access.revoke_accesskey": AuditAction.ACCESS_KEY_REVOKE_REFUSED,
     "keys.export_gatewaykey": AuditAction.EXPORT_REFUSED,
     "usage.export_usageevent": AuditAction.EXPORT_REFUSED,
+    "access.review_member": AuditAction.EXPORT_REFUSED,
+    "usage.export_usagebucket": AuditAction.EXPORT_REFUSED,
     "audit.export_auditentry": AuditAction.EXPORT_REFUSED,
 }
 
@@ -82,6 +84,7 @@ OBJECT_TYPES = {
     "member": "member",
     "accesskey": "access_key",
     "usageevent": "usage_event",
+    "usagebucket": "usage_day",
     "auditentry": "audit_entry",
 }
 

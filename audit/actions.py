@@ -67,3 +67,6 @@ class AuditAction(models.TextChoices):
     AUDIT_EXPORTED = "audit.exported", "Audit log exported"
     AUDIT_VERIFIED = "audit.verified", "Audit log verified"
     EXPORT_REFUSED = "audit.export_refused", "Export refused"
+    EXPORT_FINISHED = "audit.export_finished", "Export finished"
+    EXPORT_BROKEN_OFF = "audit.export_broken_off", "Export broken off"
+    REPORT_PRODUCED = "report.produced", "Report produced"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final
 
 import django_filters
 from django import forms
+from django.utils.dateparse import parse_date
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 
@@ -36,6 +37,31 @@ class TextFilter(django_filters.CharFilter):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"max_length": LONGEST_TEXT, "strip": False, **kwargs})
+
+
+class _DayFormField(forms.CharField):
+    def __init__(self, *, after: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.after = after
+
+    def clean(self, value: Any) -> datetime | None:
+        text = super().clean(value)
+        if not text:
+            return None
+        try:
+            day = parse_date(text)
+            if day is None:
+                raise ValueError
+            return datetime.combine(day + timedelta(days=self.after), time.min, UTC)
+        except (ValueError, OverflowError):
+            raise forms.ValidationError("This is no day such as 2030-01-31.", code="invalid") from None
+
+
+@extend_schema_field(OpenApiTypes.DATE)
+class DayFilter(django_filters.Filter):
+    """A day in UTC: its first instant; after: that of the day after it."""
+
+    field_class = _DayFormField
 
 
 class _DaysFormField(forms.IntegerField):

@@ -30,7 +30,8 @@ from audit.api import AuditEntryViewSet
 from gateways.api import GatewayViewSet
 from keys.api import ConsumerGroupViewSet, GatewayKeyViewSet
 from keys.policy_api import PolicyViewSet
-from usage.api import KeyMetricsView, UsageEventViewSet
+from keys.report_api import AccessReviewViewSet, RotationComplianceViewSet, TeamReviewViewSet
+from usage.api import KeyMetricsView, UsageDayViewSet, UsageEventViewSet
 
 
 @functools.cache
@@ -82,7 +83,13 @@ router.register("access-keys", AccessKeyViewSet, basename="access-key")
 exports: dict[str, type[ViewSetMixin]] = {
     "gateway-keys": GatewayKeyViewSet,
     "usage-events": UsageEventViewSet,
+    "usage-days": UsageDayViewSet,
     "audit-entries": AuditEntryViewSet,
+}
+
+reports: dict[str, type[ViewSetMixin]] = {
+    "access-review": AccessReviewViewSet,
+    "rotation-compliance": RotationComplianceViewSet,
 }
 
 v1: list[URLPattern | URLResolver] = [
@@ -93,6 +100,16 @@ v1: list[URLPattern | URLResolver] = [
     ),
     path("policy/", PolicyViewSet.as_view({"get": "retrieve", "patch": "partial_update"}), name="policy"),
     path("policy/preview/", PolicyViewSet.as_view({"post": "policy_preview"}), name="policy-preview"),
+    *(path(f"reports/{slug}/", view.as_view({"get": "review"}), name=slug) for slug, view in reports.items()),
+    *(
+        path(f"reports/{slug}/export.csv", view.as_view({"get": "review_csv"}), name=f"{slug}-export")
+        for slug, view in reports.items()
+    ),
+    path(
+        "reports/access-review/team.csv",
+        TeamReviewViewSet.as_view({"get": "review_csv"}),
+        name="access-review-team-export",
+    ),
     path("gateway-keys/<uuid:pk>/metrics/", KeyMetricsView.as_view(), name="gateway-key-metrics"),
     *router.urls,
 ]

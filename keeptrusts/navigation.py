@@ -34,6 +34,7 @@ SETTINGS = (KEYS, HYGIENE, GROUPS, POLICY, GATEWAYS, FIND_A_KEY)
 EVIDENCE = (
     Screen("Usage Events", "monitoring", "admin:usage_usageevent_changelist", "usage.view_usageevent"),
     Screen("Why Refused?", "block", "admin:why_refused", "usage.view_usageevent"),
+    Screen("Reports", "lab_profile", "admin:reports", "keys.review_gatewaykey"),
     Screen("Audit Log", "verified_user", "admin:audit_auditentry_changelist", "audit.view_auditentry"),
 )
 TEAM = (

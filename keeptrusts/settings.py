@@ -333,6 +333,9 @@ if _retention_days < 31:
     )
 KEEPTRUSTS_USAGE_RETENTION = timedelta(days=_retention_days)
 
+# Exports that a process sends at once. Each keeps a connection of its pool while it is read.
+KEEPTRUSTS_EXPORTS_AT_ONCE = env.int("KEEPTRUSTS_EXPORTS_AT_ONCE", 4)
+
 # Celery. Redis where there is one; else a folder, which needs nothing installed.
 CELERY_BROKER_URL = REDIS_URL or broker.URL
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

@@ -26,6 +26,7 @@ STYLES = (
     "leak",
     "giving",
     "team",
+    "reports",
     "accessibility",
 )
 SCRIPTS = (
@@ -34,6 +35,7 @@ SCRIPTS = (
     "hygiene",
     "giving",
     "team",
+    "reports",
     "accessibility",
     "navigation",
 )

@@ -12,6 +12,7 @@ from django.contrib import admin
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.db.models import Case, IntegerField, QuerySet, Value, When
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -27,14 +28,17 @@ from access.once import AlreadyDone, once
 from access.refusals import Conflict
 from access.reveal import reveal_in_dialog
 from audit import clock
+from audit.console_export import export_list
 from audit.models import AuditEntry
 from audit.moments import moment, stamp
-from keys import group_admin, lifecycle, policy, policy_pages  # noqa: F401  # screens that register themselves
+from audit.narrowing import with_filters
+from keys import group_admin, lifecycle, policy, policy_pages, report_pages  # noqa: F401  # register themselves
 from keys.admin_bulk import BULK_FIXES, export_selected
 from keys.admin_dialogs import DisableForm, EnableForm, EndGraceForm, ExtendGraceForm, RevokeForm, RotateForm
 from keys.admin_filters import AttentionFilter, ExpiringFilter, GroupFilter, OwnerFilter, StatusFilter
 from keys.admin_forms import CreateKeyForm, EditKeyForm, KeyForm
 from keys.breaches import breaches
+from keys.csv_export import key_export
 from keys.giving import page_of, secret_of
 from keys.key_lists import REQUESTS, KeyChangeList
 from keys.key_search import search
@@ -69,7 +73,7 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
     add_title = "Create Gateway Key"
     add_button = "Create and show the value"
     actions = (*BULK_FIXES, export_selected)
-    actions_list = ("create",)
+    actions_list = ("create", "export_all")
     actions_row = ("edit", "rotate", "extend_grace", "end_grace", "disable", "enable", "revoke")
     actions_detail = ("rotate", "extend_grace", "end_grace", "disable", "enable", "revoke")
     conditional_fields = {"expires_on": "expiry == 'custom'"}
@@ -169,6 +173,14 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
     @action(permissions=["add"], description=add_title, icon="add", variant=ActionVariant.PRIMARY)
     def create(self, request: HttpRequest) -> HttpResponse:
         return HttpResponseRedirect(keep_list_filters(request, reverse("admin:keys_gatewaykey_add")))
+
+    @action(description="Export all (CSV)", url_path="export", icon="download", permissions=["export"])
+    def export_all(self, request: HttpRequest) -> HttpResponseBase:
+        """Give out what the list shows, row by row; that it was taken is in the audit log before the first one."""
+        return export_list(self, request, key_export(clock.now()), actor=request_actor(request))
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return with_filters(super().changelist_view(request, extra_context), request)
 
     @action(description="Edit", icon="edit")
     def edit(self, request: HttpRequest, object_id: str) -> HttpResponse:

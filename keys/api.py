@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Model, Prefetch
-from django.http import StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
@@ -26,10 +26,10 @@ from access.refusals import Forbidden
 from access.schema import CSV, IF_MATCH, IN_FORCE_ON
 from access.serializers import StrictSerializer
 from access.viewsets import ApiViewSet
-from audit.actions import AuditAction
-from audit.exports import csv_response, filters_of, record_export
+from audit import clock
+from audit.exports import export, filters_of
 from keys import bulk, groups, key_search, lifecycle
-from keys.csv_export import COLUMNS, cell, with_version
+from keys.csv_export import key_export
 from keys.filters import KeyFilters
 from keys.issuing import IssuedKey
 from keys.key_lists import KeyPages
@@ -55,8 +55,6 @@ from keys.serializers import (
 )
 from keys.status import KeyStatus
 
-# Rows read at once for an export.
-CHUNK: Final = 500
 _ENTITY_TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
 
 
@@ -179,18 +177,15 @@ class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, DecidingViewSet[Gate
         return Response({"results": [_result_json(pk, results.get(pk)) for pk in ids]})
 
     @extend_schema(responses=CSV, filters=True)
-    def export(self, request: Request) -> StreamingHttpResponse:
+    def export(self, request: Request) -> HttpResponseBase:
         """Download what the list with the same parameters shows, as CSV."""
-        keys = self.filter_queryset(self.get_queryset()).prefetch_related(None)
-        record_export(
-            action=AuditAction.KEY_EXPORTED,
+        return export(
+            request._request,
+            key_export(clock.now()),
+            self.filter_queryset(self.get_queryset()),
             actor=request_actor(request),
-            object_type="gateway_key",
             filters=filters_of(request.query_params),
-            rows=keys.count(),
         )
-        rows = ([cell(key, column) for column in COLUMNS] for key in with_version(keys).iterator(CHUNK))
-        return csv_response(request._request, "gateway-keys.csv", COLUMNS, rows)
 
     def _do(self, verb: Callable[..., GatewayKey]) -> Response:
         """Let a verb that takes no particulars act on the key."""

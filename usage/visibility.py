@@ -7,7 +7,8 @@ from django.db.models import QuerySet
 from access.models import Member
 from access.rules import Role, visibility_rule
 from keys.visibility import reachable_keys
-from usage.models import UsageEvent
+from usage.figures import seen_by
+from usage.models import UsageBucket, UsageEvent
 
 
 @visibility_rule(UsageEvent)
@@ -15,3 +16,8 @@ def visible_events(member: Member, queryset: QuerySet[UsageEvent]) -> QuerySet[U
     if member.role != Role.MANAGER:
         return queryset
     return queryset.filter(reachable_keys(member, "key__"), key__isnull=False)
+
+
+@visibility_rule(UsageBucket)
+def visible_sums(member: Member, queryset: QuerySet[UsageBucket]) -> QuerySet[UsageBucket]:
+    return queryset.filter(seen_by(member))

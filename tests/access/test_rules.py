@@ -38,7 +38,7 @@ NOT_AUDITOR = {
     "keys.enable_gatewaykey",
     "keys.revoke_gatewaykey",
 }
-NOT_MANAGER = {"audit.export_auditentry", "audit.verify_auditentry"}
+NOT_MANAGER = {"audit.export_auditentry", "audit.verify_auditentry", "access.review_member"}
 
 
 @pytest.mark.parametrize("permission", PERMISSIONS)
