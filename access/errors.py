@@ -23,6 +23,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from access.actors import request_actor
+from access.preconditions import PreconditionFailed
 from access.refusals import Conflict, Forbidden, record_refusal
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,9 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
     match error:
         case Conflict():
             return _answer(409, error.code, error.detail)
+        case PreconditionFailed():
+            tag = f'"{error.tag}"'
+            return _answer(412, "precondition_failed", str(error), {"ETag": tag}, etag=tag)
         case ValidationError():
             return _invalid(_django_fields(error))
         case exceptions.ValidationError():

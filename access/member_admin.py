@@ -24,9 +24,10 @@ from access.dialogs import DialogForm, dialog_action, reload_page
 from access.invitations import OPEN, Invited, invite_member, replace_invitation, withdraw_invitation
 from access.kept_filters import keep_list_filters
 from access.member_forms import add_password_errors, new_password, same_password
-from access.members import NOT_JOINED, TEXTS, edit_member, set_password, take_out
+from access.members import NOT_JOINED, TEXTS, edit_member, set_password, state_tag, take_out
 from access.models import Invitation, Member
 from access.once import TokenField, once
+from access.overtaken import expected_state
 from access.reveal import Secret, reveal_in_dialog
 from access.rules import Role
 from audit import clock
@@ -292,7 +293,11 @@ class MemberAdmin(ConsoleAdmin[Member]):
 
     def verb_edit(self, request: HttpRequest, form: forms.ModelForm[Member], obj: Member) -> Member:
         changed = {field: form.cleaned_data[field] for field in form.changed_data if field in TEXTS}
-        return edit_member(actor=request_actor(request), member_id=obj.pk, changed=changed)
+        expected = expected_state(request)
+        return edit_member(actor=request_actor(request), member_id=obj.pk, changed=changed, expected=expected)
+
+    def tag_of(self, obj: Member) -> str:
+        return state_tag(obj)
 
     @dialog_action(RoleForm, title="Change role", submit="Change role", icon="badge")
     def change_role(self, request: HttpRequest, form: RoleForm) -> HttpResponse:

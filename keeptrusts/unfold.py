@@ -25,6 +25,7 @@ STYLES = (
     "leak",
     "giving",
     "team",
+    "overtaken",
     "accessibility",
 )
 SCRIPTS = (

@@ -24,6 +24,7 @@ from access.dialogs import dialog_action, reload_page
 from access.kept_filters import keep_list_filters
 from access.models import Member
 from access.once import AlreadyDone, once
+from access.overtaken import expected_state
 from access.refusals import Conflict
 from access.reveal import reveal_in_dialog
 from audit import clock
@@ -38,6 +39,7 @@ from keys.giving import page_of, secret_of
 from keys.key_search import search
 from keys.models import GatewayKey
 from keys.offers import possible_verbs, why_not
+from keys.snapshots import state_tag
 from keys.status import KeyStatus, in_status
 from keys.visibility import manages_all
 
@@ -199,7 +201,11 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
 
     def verb_edit(self, request: HttpRequest, form: forms.ModelForm[GatewayKey], obj: GatewayKey) -> GatewayKey:
         changed = cast(EditKeyForm, form).changed()
-        return lifecycle.edit(actor=request_actor(request), key_id=obj.pk, changed=changed)
+        expected = expected_state(request)
+        return lifecycle.edit(actor=request_actor(request), key_id=obj.pk, changed=changed, expected=expected)
+
+    def tag_of(self, obj: GatewayKey) -> str:
+        return state_tag(obj)
 
     def already_done_context(self, obj: GatewayKey) -> dict[str, Any]:
         return {"replace_url": reverse("admin:keys_gatewaykey_replace", args=[obj.pk]), "form_token": uuid4()}

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import timedelta
-from http import HTTPStatus
 from typing import Any, Final
 from uuid import UUID
 
-from django.db import transaction
 from django.db.models import Model, Prefetch
 from django.http import StreamingHttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
-from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
+from rest_framework.mixins import ListModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from access.actors import caller, request_actor
-from access.errors import ApiError
 from access.idempotency import SecretResponse, once
 from access.refusals import Forbidden
 from access.schema import CSV, IF_MATCH, IN_FORCE_ON
 from access.serializers import StrictSerializer
-from access.viewsets import ApiViewSet
+from access.tagged import TaggedViewSet
 from audit.actions import AuditAction
 from audit.exports import csv_response, filters_of, record_export
 from keys import bulk, groups, key_search, lifecycle
@@ -47,16 +43,15 @@ from keys.serializers import (
     Revocation,
     RevokeResultsJSON,
     Rotation,
-    etag_of,
 )
+from keys.snapshots import state_tag
 from keys.status import KeyStatus
 
 # Rows read at once for an export.
 CHUNK: Final = 500
-_ENTITY_TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
 
 
-class DecidingViewSet[M: Model](ApiViewSet[M]):
+class DecidingViewSet[M: Model](TaggedViewSet[M]):
     """Views of what gateways decide by."""
 
     def before_repeating(self) -> None:
@@ -65,7 +60,7 @@ class DecidingViewSet[M: Model](ApiViewSet[M]):
             self.change.of_what_was_done_before()
 
 
-class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, DecidingViewSet[GatewayKey]):
+class GatewayKeyViewSet(ListModelMixin, DecidingViewSet[GatewayKey]):
     """Gateway keys. Lists show them in every status unless they are filtered; no key is ever deleted."""
 
     queryset = (
@@ -84,9 +79,8 @@ class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, DecidingViewSet[Gate
         "requests_24h": "metrics__requests_24h",
     }
 
-    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Show one key, with the ETag that `If-Match` takes."""
-        return self._answer(self.get_object())
+    def tag_of(self, obj: GatewayKey) -> str:
+        return state_tag(obj)
 
     @extend_schema(request=NewKey, responses={201: IssuedKeyJSON})
     @once
@@ -99,13 +93,11 @@ class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, DecidingViewSet[Gate
     def partial_update(self, request: Request, pk: str) -> Response:
         """Edit a key; what is absent stays. With `If-Match`, only the key as the caller knows it (else 412)."""
         key, changed = self.get_object(), self.body(KeyChanges)
-        with transaction.atomic():
-            if expected := request.headers.get("If-Match"):
-                _require_match(GatewayKey.objects.select_for_update(no_key=True).get(pk=key.pk), expected)
-            key = lifecycle.edit(actor=request_actor(request), key_id=key.pk, changed=changed)
+        actor = request_actor(request)
+        key = lifecycle.edit(actor=actor, key_id=key.pk, changed=changed, expected=self.expected)
         return self._answer_anew(key)
 
-    @extend_schema(request=Rotation, responses=IssuedKeyJSON, parameters=[IN_FORCE_ON])
+    @extend_schema(request=Rotation, responses=IssuedKeyJSON, parameters=[IF_MATCH, IN_FORCE_ON])
     @action(detail=True, methods=["post"])
     @once
     def rotate(self, request: Request, pk: str) -> Response:
@@ -113,18 +105,19 @@ class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, DecidingViewSet[Gate
         key, wanted = self.get_object(), self.body(Rotation)
         seconds = wanted.pop("grace_seconds", None)
         grace = None if seconds is None else timedelta(seconds=seconds)
-        issued = lifecycle.rotate(actor=request_actor(request), key_id=key.pk, grace=grace, **wanted)
+        actor = request_actor(request)
+        issued = lifecycle.rotate(actor=actor, key_id=key.pk, grace=grace, expected=self.expected, **wanted)
         self.change = issued.key.narrowing
         return self._answer_with_value(issued, status.HTTP_200_OK)
 
-    @extend_schema(request=None, responses=KeyJSON, parameters=[IN_FORCE_ON])
+    @extend_schema(request=None, responses=KeyJSON, parameters=[IF_MATCH, IN_FORCE_ON])
     @action(detail=True, methods=["post"], url_path="end-grace")
     @once
     def end_grace(self, request: Request, pk: str) -> Response:
         """Refuse every value but the current one from now on."""
         return self._do(lifecycle.end_grace)
 
-    @extend_schema(request=GraceExtension, responses=KeyJSON, parameters=[IN_FORCE_ON])
+    @extend_schema(request=GraceExtension, responses=KeyJSON, parameters=[IF_MATCH, IN_FORCE_ON])
     @action(detail=True, methods=["post"], url_path="extend-grace")
     @once
     def extend_grace(self, request: Request, pk: str) -> Response:
@@ -132,30 +125,32 @@ class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, DecidingViewSet[Gate
         key, wanted = self.get_object(), self.body(GraceExtension)
         seconds = wanted.pop("grace_seconds", None)
         grace = None if seconds is None else timedelta(seconds=seconds)
-        key = lifecycle.extend_grace(actor=request_actor(request), key_id=key.pk, grace=grace, **wanted)
+        actor = request_actor(request)
+        key = lifecycle.extend_grace(actor=actor, key_id=key.pk, grace=grace, expected=self.expected, **wanted)
         return self._answer_anew(key)
 
-    @extend_schema(request=None, responses=KeyJSON, parameters=[IN_FORCE_ON])
+    @extend_schema(request=None, responses=KeyJSON, parameters=[IF_MATCH, IN_FORCE_ON])
     @action(detail=True, methods=["post"])
     @once
     def disable(self, request: Request, pk: str) -> Response:
         """Refuse the key until it is enabled again."""
         return self._do(lifecycle.disable)
 
-    @extend_schema(request=None, responses=KeyJSON, parameters=[IN_FORCE_ON])
+    @extend_schema(request=None, responses=KeyJSON, parameters=[IF_MATCH, IN_FORCE_ON])
     @action(detail=True, methods=["post"])
     @once
     def enable(self, request: Request, pk: str) -> Response:
         """Accept a disabled key again."""
         return self._do(lifecycle.enable)
 
-    @extend_schema(request=Revocation, responses=KeyJSON, parameters=[IN_FORCE_ON])
+    @extend_schema(request=Revocation, responses=KeyJSON, parameters=[IF_MATCH, IN_FORCE_ON])
     @action(detail=True, methods=["post"])
     @once
     def revoke(self, request: Request, pk: str) -> Response:
         """Refuse the key for good. Of a revoked key nothing changes."""
         key = self.get_object()
-        key = lifecycle.revoke(actor=request_actor(request), key_id=key.pk, **self.body(Revocation))
+        wanted = self.body(Revocation)
+        key = lifecycle.revoke(actor=request_actor(request), key_id=key.pk, expected=self.expected, **wanted)
         return self._answer_anew(key)
 
     @extend_schema(request=BulkRevocation, responses=RevokeResultsJSON, filters=False, parameters=[IN_FORCE_ON])
@@ -191,25 +186,21 @@ class GatewayKeyViewSet(ListModelMixin, RetrieveModelMixin, DecidingViewSet[Gate
         """Let a verb that takes no particulars act on the key."""
         key = self.get_object()
         self.body(StrictSerializer)
-        return self._answer_anew(verb(actor=request_actor(self.request), key_id=key.pk))
-
-    def _answer(self, key: GatewayKey) -> Response:
-        return Response(self.get_serializer(key).data, headers={"ETag": etag_of(key)})
+        return self._answer_anew(verb(actor=request_actor(self.request), key_id=key.pk, expected=self.expected))
 
     def _answer_anew(self, changed: GatewayKey) -> Response:
         """Answer with the key as it is now, also where the change has taken it out of the caller's sight."""
         self.change = changed.narrowing
-        return self._answer(self.get_queryset().get(pk=changed.pk))
+        return self.answer(self.get_queryset().get(pk=changed.pk))
 
     def _answer_with_value(self, issued: IssuedKey, status: int) -> Response:
         key = self.get_queryset().get(pk=issued.key.pk)
-        data = {**self.get_serializer(key).data, "value": issued.value}
-        response = SecretResponse(data, again={"id": data["id"], "version": issued.version.number}, status=status)
-        response["ETag"] = etag_of(key)
-        return response
+        data = self.shown_with(key, {"value": issued.value})
+        again = {"id": data["id"], "version": issued.version.number}
+        return self.tagged(SecretResponse(data, again=again, status=status), key)
 
 
-class ConsumerGroupViewSet(ListModelMixin, RetrieveModelMixin, DecidingViewSet[ConsumerGroup]):
+class ConsumerGroupViewSet(ListModelMixin, DecidingViewSet[ConsumerGroup]):
     """Consumer groups: what keys are scoped to, and the policy for them."""
 
     queryset = ConsumerGroup.objects.prefetch_related("managers")
@@ -219,27 +210,24 @@ class ConsumerGroupViewSet(ListModelMixin, RetrieveModelMixin, DecidingViewSet[C
     search_fields = ["name", "slug", "description"]
     ordering_fields = {"name": "name", "slug": "slug", "created_at": "created_at"}
 
+    def tag_of(self, obj: ConsumerGroup) -> str:
+        return groups.state_tag(obj)
+
     @extend_schema(request=NewGroup, responses={201: GroupJSON})
     @once
     def create(self, request: Request) -> Response:
         """Create a consumer group."""
         group = groups.create_group(actor=request_actor(request), **self.body(NewGroup))
-        return Response(self.get_serializer(group).data, status=status.HTTP_201_CREATED)
+        return self.answer(group, status.HTTP_201_CREATED)
 
-    @extend_schema(request=GroupChanges, responses=GroupJSON, parameters=[IN_FORCE_ON])
+    @extend_schema(request=GroupChanges, responses=GroupJSON, parameters=[IF_MATCH, IN_FORCE_ON])
     def partial_update(self, request: Request, slug: str) -> Response:
         """Edit a group; what is absent stays. Keys keep the expiry they have until their next change."""
         group, changed = self.get_object(), self.body(GroupChanges)
-        group = groups.edit_group(actor=request_actor(request), group_id=group.pk, changed=changed)
+        actor = request_actor(request)
+        group = groups.edit_group(actor=actor, group_id=group.pk, changed=changed, expected=self.expected)
         self.change = group.narrowing
-        return Response(self.get_serializer(group).data)
-
-
-def _require_match(key: GatewayKey, expected: str) -> None:
-    """Return if `If-Match` names the key as it is. A compressing proxy makes our tag weak; it is the same tag."""
-    if expected.strip() != "*" and etag_of(key) not in _ENTITY_TAG.findall(expected):
-        detail = "The key was changed meanwhile. Read it again, and decide anew."
-        raise ApiError(HTTPStatus.PRECONDITION_FAILED, "precondition_failed", detail)
+        return self.answer(group)
 
 
 def _result_json(key_id: UUID, result: bulk.BulkResult | None) -> dict[str, Any]:

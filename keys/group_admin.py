@@ -21,10 +21,11 @@ from access.actors import request_actor
 from access.console import ConsoleAdmin
 from access.kept_filters import keep_list_filters
 from access.models import Member
+from access.overtaken import expected_state
 from access.rules import Role
 from audit.links import entries_link
 from audit.moments import duration, moment
-from keys.groups import EDITABLE, create_group, edit_group
+from keys.groups import EDITABLE, create_group, edit_group, state_tag
 from keys.models import ConsumerGroup, GatewayKey
 from keys.networks import clean_networks
 from keys.policy import longest_grace
@@ -158,7 +159,11 @@ class ConsumerGroupAdmin(ConsoleAdmin[ConsumerGroup]):
         self, request: HttpRequest, form: forms.ModelForm[ConsumerGroup], obj: ConsumerGroup
     ) -> ConsumerGroup:
         changed = {field: form.cleaned_data[field] for field in form.changed_data if field in EDITABLE}
-        return edit_group(actor=request_actor(request), group_id=obj.pk, changed=changed)
+        expected = expected_state(request)
+        return edit_group(actor=request_actor(request), group_id=obj.pk, changed=changed, expected=expected)
+
+    def tag_of(self, obj: ConsumerGroup) -> str:
+        return state_tag(obj)
 
     @display(description="Slug", ordering="slug")
     def slug_text(self, group: ConsumerGroup) -> SafeString:

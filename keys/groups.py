@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from access.models import Member
+from access.preconditions import Precondition, tag_of
 from access.rules import Role, require
 from access.text import clean_text, refuse_unknown
 from audit.actions import AuditAction
@@ -44,16 +45,21 @@ def create_group(*, actor: Actor, name: str, slug: str, **particulars: Any) -> C
     return group
 
 
-def edit_group(*, actor: Actor, group_id: int, changed: Mapping[str, Any]) -> ConsumerGroup:
+def edit_group(
+    *, actor: Actor, group_id: int, changed: Mapping[str, Any], expected: Precondition | None = None
+) -> ConsumerGroup:
     """Give a group other particulars (EDITABLE); what is not named stays. Nothing new is no entry.
 
     Existing keys keep the expiry they have: the policy holds from their next change on. Other networks hold for all of
     them when this returns; the group's `narrowing` tells who has learnt of it.
-    Errors: ConsumerGroup.DoesNotExist; Forbidden; ValidationError at the field.
+    Errors: ConsumerGroup.DoesNotExist; Forbidden; PreconditionFailed where it is not in the state that is expected;
+    ValidationError at the field.
     """
     with narrowing() as change, transaction.atomic():
         group = ConsumerGroup.objects.select_for_update(no_key=True).get(pk=group_id)
         require(actor, "keys.change_consumergroup", group)
+        if expected is not None:
+            expected.require(group, state_tag(group))
         before = snapshot(group)
         _apply(group, changed)
         if "managers" in changed:
@@ -73,6 +79,11 @@ def snapshot(group: ConsumerGroup) -> dict[str, Any]:
     managers = sorted(group.managers.values_list("username", flat=True))
     facts = {field: getattr(group, field) for field in ("name", "slug", "description", *POLICY)}
     return {**facts, "managers": managers}
+
+
+def state_tag(group: ConsumerGroup) -> str:
+    """Return the tag of a group's state (access/preconditions.py)."""
+    return tag_of({"id": group.pk, **snapshot(group)})
 
 
 def _apply(group: ConsumerGroup, changed: Mapping[str, Any]) -> None:

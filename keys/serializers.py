@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
 from django.http import HttpRequest
@@ -126,17 +124,6 @@ def metrics_json(key: GatewayKey) -> dict[str, Any]:
 
 def name_of(member: Member | None) -> str:
     return member.username if member else "system"
-
-
-def etag_of(key: GatewayKey) -> str:
-    """Return the ETag of what verbs change of a key. Its figures change all the time and are not part of it."""
-    facts = [
-        *(getattr(key, field) for field in ("id", "name", "description", "consumer_group_id", "allowed_networks")),
-        key.owner_id,
-        *(getattr(key, field) for field in ("expires_at", "disabled_at", "revoked_at", "revoke_reason")),
-        sorted((version.number, str(version.valid_until)) for version in key.versions.all()),
-    ]
-    return f'"{hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:32]}"'
 
 
 def _instant(at: Any) -> Any:
