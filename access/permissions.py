@@ -23,6 +23,8 @@ VERBS: Final = {
     "partial_update": "change",
     "metadata": "view",
     "bulk_revoke": "revoke",
+    "bulk_rotate": "rotate",
+    "bulk_edit": "change",
 }
 
 

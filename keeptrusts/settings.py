@@ -277,6 +277,7 @@ SPECTACULAR_SETTINGS = {
         "KeyStatus": "keys.status.KeyStatus",
         "VersionState": "keys.status.VersionState",
         "AccessKeyStatus": "access.api.AccessKeyStatus",
+        "BulkOutcome": "keys.bulk_api.Outcome",
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",

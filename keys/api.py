@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Final
-from uuid import UUID
+from typing import Final
 
 from django.db.models import Model, Prefetch
 from django.http import StreamingHttpResponse
@@ -16,22 +15,21 @@ from rest_framework.mixins import ListModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from access.actors import caller, request_actor
+from access.actors import request_actor
 from access.idempotency import SecretResponse, once
-from access.refusals import Forbidden
 from access.schema import CSV, IF_MATCH, IN_FORCE_ON
 from access.serializers import StrictSerializer
 from access.tagged import TaggedViewSet
 from audit.actions import AuditAction
 from audit.exports import csv_response, filters_of, record_export
-from keys import bulk, groups, key_search, lifecycle
+from keys import groups, key_search, lifecycle
+from keys.bulk_api import BulkActions
 from keys.csv_export import COLUMNS, cell, with_version
 from keys.filters import KeyFilters
 from keys.issuing import IssuedKey
 from keys.models import ConsumerGroup, GatewayKey, KeyVersion
 from keys.narrowing import narrowing
 from keys.serializers import (
-    BulkRevocation,
     GraceExtension,
     GroupChanges,
     GroupJSON,
@@ -41,11 +39,9 @@ from keys.serializers import (
     NewGroup,
     NewKey,
     Revocation,
-    RevokeResultsJSON,
     Rotation,
 )
 from keys.snapshots import state_tag
-from keys.status import KeyStatus
 
 # Rows read at once for an export.
 CHUNK: Final = 500
@@ -60,7 +56,7 @@ class DecidingViewSet[M: Model](TaggedViewSet[M]):
             self.change.of_what_was_done_before()
 
 
-class GatewayKeyViewSet(ListModelMixin, DecidingViewSet[GatewayKey]):
+class GatewayKeyViewSet(BulkActions, ListModelMixin, DecidingViewSet[GatewayKey]):
     """Gateway keys. Lists show them in every status unless they are filtered; no key is ever deleted."""
 
     queryset = (
@@ -153,21 +149,6 @@ class GatewayKeyViewSet(ListModelMixin, DecidingViewSet[GatewayKey]):
         key = lifecycle.revoke(actor=request_actor(request), key_id=key.pk, expected=self.expected, **wanted)
         return self._answer_anew(key)
 
-    @extend_schema(request=BulkRevocation, responses=RevokeResultsJSON, filters=False, parameters=[IN_FORCE_ON])
-    @action(detail=False, methods=["post"], url_path="bulk-revoke", pagination_class=None)
-    @once
-    def bulk_revoke(self, request: Request) -> Response:
-        """Revoke many keys, each on its own; the answer says of each what became of it, in the order given."""
-        wanted, actor = self.body(BulkRevocation), request_actor(request)
-        ids = list(dict.fromkeys(wanted.pop("ids")))
-        visible = set(caller(request).visible(GatewayKey.objects.filter(pk__in=ids)).values_list("pk", flat=True))
-        fix = bulk.Revoke(**wanted)
-        done = bulk.apply_many(actor=actor, fix=fix, key_ids=[pk for pk in ids if pk in visible])
-        results = {result.key_id: result for result in done}
-        bulk.record_refusals(actor, done)
-        self.change = next((key.narrowing for result in done if (key := result.key)), None)
-        return Response({"results": [_result_json(pk, results.get(pk)) for pk in ids]})
-
     @extend_schema(responses=CSV, filters=True)
     def export(self, request: Request) -> StreamingHttpResponse:
         """Download what the list with the same parameters shows, as CSV."""
@@ -228,14 +209,3 @@ class ConsumerGroupViewSet(ListModelMixin, DecidingViewSet[ConsumerGroup]):
         group = groups.edit_group(actor=actor, group_id=group.pk, changed=changed, expected=self.expected)
         self.change = group.narrowing
         return self.answer(group)
-
-
-def _result_json(key_id: UUID, result: bulk.BulkResult | None) -> dict[str, Any]:
-    facts: dict[str, Any] = {"id": str(key_id), "revoked": False, "status": None, "error": None}
-    if result is not None and result.key is not None:
-        return {**facts, "revoked": True, "status": KeyStatus.REVOKED.value}
-    if result is not None and isinstance(result.error, Forbidden):
-        key = result.error.obj
-        error = {"code": "permission_denied", "detail": str(result.error)}
-        return {**facts, "status": key.status.value if isinstance(key, GatewayKey) else None, "error": error}
-    return {**facts, "error": {"code": "not_found", "detail": "There is no such key that you may see."}}

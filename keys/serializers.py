@@ -11,7 +11,6 @@ from rest_framework import serializers
 from access.models import Member
 from access.serializers import (
     FlagField,
-    IdField,
     InstantField,
     NumberField,
     StrictSerializer,
@@ -208,26 +207,6 @@ class GraceExtension(StrictSerializer):
 
 class Revocation(StrictSerializer):
     reason = TextField(required=False)
-
-
-class BulkRevocation(Revocation):
-    ids = serializers.ListField(child=IdField(), allow_empty=False, max_length=1_000)
-
-
-class RevokeError(serializers.Serializer[Any]):
-    code = serializers.CharField()
-    detail = serializers.CharField()
-
-
-class RevokeResultJSON(serializers.Serializer[Any]):
-    id = serializers.UUIDField()
-    revoked = serializers.BooleanField()
-    status = serializers.ChoiceField(KeyStatus.choices, allow_null=True)
-    error = RevokeError(allow_null=True)
-
-
-class RevokeResultsJSON(serializers.Serializer[Any]):
-    results = RevokeResultJSON(many=True)
 
 
 # --- groups -----------------------------------------------------------------------------------------------------------

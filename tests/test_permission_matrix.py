@@ -41,6 +41,8 @@ MATRIX: Final[dict[tuple[str, str], tuple[dict[str, Any], int, int, int]]] = {
     ("post", "gateway-keys/{key}/enable/"): (NO_BODY, 409, 409, 403),
     ("post", "gateway-keys/{key}/revoke/"): (NO_BODY, 200, 200, 403),
     ("post", "gateway-keys/bulk-revoke/"): ({"ids": ["{key}"]}, 200, 200, 403),
+    ("post", "gateway-keys/bulk-rotate/"): ({"ids": ["{key}"]}, 200, 200, 403),
+    ("post", "gateway-keys/bulk-edit/"): ({"ids": ["{key}"], "changes": {"name": "x"}}, 200, 200, 403),
     ("get", "gateway-keys/{key}/metrics/"): (NO_BODY, 200, 200, 200),
     ("get", "gateway-keys/export.csv"): (NO_BODY, 200, 200, 200),
     ("get", "gateways/"): (NO_BODY, 200, 200, 200),
@@ -75,7 +77,7 @@ def test_each_role_is_answered_by_the_rule_book(
     member: Member = request.getfixturevalue(role.value)
     names["own"] = str(make_access_key(member).access_key.pk)
     body, *answers = MATRIX[method, route]
-    body = {"ids": [names["key"]]} if "ids" in body else body
+    body = {**body, "ids": [names["key"]]} if "ids" in body else body
     before = AuditEntry.objects.filter(action__endswith="_refused").count()
     answer = getattr(api(member), method)(f"/{API}{route.format(**names)}", body)
     assert answer.status_code == answers[ROLES.index(role)], getattr(answer, "content", b"")

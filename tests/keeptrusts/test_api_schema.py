@@ -38,6 +38,8 @@ def test_it_describes_every_route_of_the_design(schema: dict[str, Any]) -> None:
         **{f"gateway-keys/{{id}}/{verb}/": {"post"} for verb in verbs},
         "gateway-keys/{id}/metrics/": {"get"},
         "gateway-keys/bulk-revoke/": {"post"},
+        "gateway-keys/bulk-rotate/": {"post"},
+        "gateway-keys/bulk-edit/": {"post"},
         "gateway-keys/export.csv": {"get"},
         "gateways/": {"get", "post"},
         "gateways/{id}/": {"get", "patch"},
