@@ -28,6 +28,7 @@ from keys.models import GatewayKey
 from keys.serializers import MetricsJSON, metrics_json
 from usage.figures import WINDOWS, Figures, Usage, of_key, usage
 from usage.models import Outcome, UsageEvent
+from usage.reasons import REASONS
 from usage.tallies import add_up
 
 CHUNK: Final = 2_000
@@ -80,7 +81,7 @@ class EventFilters(django_filters.FilterSet):
     gateway = django_filters.UUIDFilter("gateway")
     consumer_group = TextFilter("consumer_group__slug", help_text="A slug: the key's group when the request was made.")
     outcome = django_filters.ChoiceFilter(choices=Outcome.choices)
-    reason = TextFilter("reason", help_text="Why it was denied.")
+    reason = django_filters.ChoiceFilter(choices=list(REASONS.items()), help_text="Why it was denied.")
     status_class = django_filters.ChoiceFilter(
         choices=[(f"{digit}xx", f"{digit}xx") for digit in range(1, 6)], method="in_status_class"
     )
