@@ -25,6 +25,11 @@ VERBS: Final = {
     "bulk_revoke": "revoke",
     "bulk_rotate": "rotate",
     "bulk_edit": "change",
+    "find": "view",
+    "invite_again": "change",
+    "withdraw_invitation": "change",
+    "take_out": "change",
+    "let_in": "change",
 }
 
 

@@ -277,6 +277,8 @@ SPECTACULAR_SETTINGS = {
         "KeyStatus": "keys.status.KeyStatus",
         "VersionState": "keys.status.VersionState",
         "AccessKeyStatus": "access.api.AccessKeyStatus",
+        "MemberState": "access.member_api.MemberState",
+        "Role": "access.rules.Role",
         "BulkOutcome": "keys.bulk_api.Outcome",
     },
     "POSTPROCESSING_HOOKS": [

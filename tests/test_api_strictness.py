@@ -16,7 +16,7 @@ METHODS: Final = {"get", "post", "put", "patch", "delete", "options", "trace"}
 
 
 def path_of(route: str, ids: dict[str, str]) -> str:
-    return API + route.format_map({"own": ids["key"], "member": "0", **ids})
+    return API + route.format_map({"own": ids["key"], **ids})
 
 
 def assert_is_error(answer: Any, status: int, code: str = "", field: str = "") -> None:
