@@ -246,7 +246,9 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
             record_refusal(request_actor(request), conflict)
             _refused[request] = ValidationError(conflict.detail, code=conflict.code)
         except PreconditionFailed as failed:
-            extra_context["overtaken"] = overtaken(request, failed)
+            extra_context["overtaken"] = missed = overtaken(request, failed)
+            # A form may stand far down on the page of its object.
+            messages.error(request, missed.in_words)
             _refused[request] = ValidationError(NOT_SAVED, code="precondition_failed")
         except ValidationError as error:
             _refused[request] = error

@@ -41,6 +41,12 @@ class Overtaken:
     steps: list[Step]
     tag: str
 
+    @property
+    def in_words(self) -> str:
+        """Who it was, in a sentence."""
+        names = list(dict.fromkeys(step.entry.actor_label for step in self.steps))
+        return f"Not saved: {', '.join(names) or 'somebody else'} has changed this meanwhile. See below, at the form."
+
 
 def known_state(request: HttpRequest, obj: models.Model, tag: str) -> dict[str, str]:
     """Return what the form about `obj` is to carry: of a form that comes again, what it carried before."""

@@ -270,7 +270,9 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
         obj: Any = None,
     ) -> HttpResponse:
         if obj is not None:
-            context.update(self._overview(request, obj))
+            # A form that comes again has written into its own object what was typed, and is not saved.
+            key = self.get_object(request, str(obj.pk)) if request.method == "POST" else obj
+            context.update(self._overview(request, key or obj))
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def _overview(self, request: HttpRequest, key: GatewayKey) -> dict[str, Any]:

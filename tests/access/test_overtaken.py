@@ -83,6 +83,7 @@ def test_the_slower_editor_is_told_who_changed_what_and_keeps_what_they_typed(
     edit_elsewhere(kind, obj, other, "what olga wrote")
     answer = client.post(page, {**opened, **filled(kind, "what ada typed")})
     words = text_of(answer)
+    assert "Not saved: olga.other has changed this meanwhile." in words
     assert "Not saved: somebody else has changed this since you opened it." in words
     assert "olga.other" in words
     assert "is now what olga wrote" in words
@@ -105,6 +106,16 @@ def test_who_says_so_saves_over_what_they_were_told_of_and_nothing_newer(
     assert text_now(kind, obj) == "third"
     assert client.post(page, {**sent, **over_of(again)}).status_code == 302
     assert text_now(kind, obj) == "mine"
+
+
+def test_the_page_around_the_form_shows_what_is_saved(browser: BrowserOf, admin: Member) -> None:
+    key = make_key("billing").key
+    client = browser(admin)
+    sent = {**known_state(client, page_of(key)), **filled("gatewaykey", "only typed")}
+    edit_elsewhere("gatewaykey", key, admin, "saved")
+    page = client.post(page_of(key), sent).content.decode()
+    # In the field alone.
+    assert page.count("only typed") == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
