@@ -39,6 +39,8 @@ class AuditEntry(models.Model):
         indexes = [
             models.Index(fields=["object_type", "object_id", "-id"], name="audit_entry_object"),
             models.Index(fields=["actor_kind", "actor_id", "-id"], name="audit_entry_actor"),
+            # By the id alone, as a search gives it.
+            models.Index(fields=["object_id", "-id"], name="audit_entry_object_id"),
             models.Index(fields=["action", "-id"], name="audit_entry_action"),
             models.Index(fields=["at"], name="audit_entry_at"),
             models.Index(fields=["actor_label", "-id"], name="audit_entry_who"),

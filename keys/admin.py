@@ -36,6 +36,7 @@ from keys.admin_dialogs import DisableForm, EnableForm, EndGraceForm, ExtendGrac
 from keys.admin_filters import AttentionFilter, ExpiringFilter, GroupFilter, OwnerFilter, StatusFilter
 from keys.admin_forms import CreateKeyForm, EditKeyForm, KeyForm
 from keys.giving import page_of, secret_of
+from keys.key_lists import REQUESTS, KeyChangeList
 from keys.key_search import search
 from keys.models import GatewayKey
 from keys.offers import possible_verbs, why_not
@@ -83,6 +84,9 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
         ranks = [When(in_status(status, now), then=Value(rank)) for rank, status in enumerate(KeyStatus)]
         return super().get_queryset(request).annotate(status_rank=Case(*ranks, output_field=IntegerField()))
 
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeyChangeList]:
+        return KeyChangeList
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
@@ -118,7 +122,7 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
         # `metrics` is a model of the usage house, reached by its name (design §10); a key without counts has none.
         return moment(getattr(getattr(key, "metrics", None), "last_used_at", None), absent="Never")
 
-    @display(description="Requests 24 h", ordering=NullsLast("metrics__requests_24h"))
+    @display(description="Requests 24 h", ordering=REQUESTS)
     def requests_24h(self, key: GatewayKey) -> SafeString:
         count: int = getattr(getattr(key, "metrics", None), "requests_24h", 0)
         return format_html('<span class="kt-number">{}</span>', f"{count:,}")

@@ -27,6 +27,7 @@ from keys.bulk_api import BulkActions
 from keys.csv_export import COLUMNS, cell, with_version
 from keys.filters import KeyFilters
 from keys.issuing import IssuedKey
+from keys.key_lists import KeyPages
 from keys.models import ConsumerGroup, GatewayKey, KeyVersion
 from keys.narrowing import narrowing
 from keys.serializers import (
@@ -66,6 +67,7 @@ class GatewayKeyViewSet(BulkActions, ListModelMixin, DecidingViewSet[GatewayKey]
     )
     serializer_class = KeyJSON
     filterset_class = KeyFilters
+    pagination_class = KeyPages
     search = staticmethod(key_search.search)
     ordering_fields = {
         "name": "name",

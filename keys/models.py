@@ -107,7 +107,10 @@ class GatewayKeyQuerySet(models.QuerySet["GatewayKey"]):
 
     def usable(self, at: datetime | None = None) -> GatewayKeyQuerySet:
         """Narrow to keys that some value of is accepted for."""
-        return self.in_status(KeyStatus.ACTIVE, KeyStatus.ROTATING, at=at)
+        at = at or clock.now()
+        # Active or rotating, without asking which: as the index of these has it.
+        lives = Q(expires_at__isnull=True) | Q(expires_at__gt=at)
+        return self.filter(lives, revoked_at__isnull=True, disabled_at__isnull=True)
 
     def expiring_within(self, days: int, at: datetime | None = None) -> GatewayKeyQuerySet:
         """Narrow to keys that will expire in the next `days` days; expired and revoked ones are past that."""
@@ -117,8 +120,7 @@ class GatewayKeyQuerySet(models.QuerySet["GatewayKey"]):
 
     def unused_for(self, days: int, at: datetime | None = None) -> GatewayKeyQuerySet:
         """Narrow to keys, in whatever status, that are older than `days` days and were not used in that time."""
-        since = (at or clock.now()) - timedelta(days=min(days, MOST_DAYS))
-        return self.filter(~Exists(_used().filter(last_used_at__gte=since)), created_at__lt=since)
+        return self.filter(unused_since((at or clock.now()) - timedelta(days=min(days, MOST_DAYS))))
 
     def unscoped(self) -> GatewayKeyQuerySet:
         """Narrow to keys that are accepted for traffic of every group."""
@@ -126,14 +128,34 @@ class GatewayKeyQuerySet(models.QuerySet["GatewayKey"]):
 
     def owner_left(self) -> GatewayKeyQuerySet:
         """Narrow to keys that nobody answers for: their owner was taken out, or they never had one."""
-        return self.filter(Q(owner__isnull=True) | Q(owner__is_active=False))
+        return self.filter(without_owner())
 
     def with_metrics(self) -> GatewayKeyQuerySet:
         """Fetch each key's figures with it: `getattr(key, "metrics", None)`, None where nothing was counted yet."""
         return self.select_related("metrics")
 
 
-def _used() -> models.QuerySet[models.Model]:
+def unused_since(since: datetime) -> Q:
+    """Return the condition for keys, in whatever status, that are older than `since` and were not used after it."""
+    return Q(~Exists(_metrics().filter(last_used_at__gte=since)), created_at__lt=since)
+
+
+def never_used() -> Q:
+    """Return the condition for keys that no gateway has seen."""
+    return Q(~Exists(_metrics().filter(last_used_at__isnull=False)))
+
+
+def idle_for_a_day() -> Q:
+    """Return the condition for keys that no request of the last 24 hours was counted of."""
+    return Q(~Exists(_metrics().filter(requests_24h__gt=0)))
+
+
+def without_owner() -> Q:
+    """Return the condition for keys that nobody answers for."""
+    return Q(owner__isnull=True) | Q(owner__in=Member.objects.filter(is_active=False))
+
+
+def _metrics() -> models.QuerySet[models.Model]:
     """Return the figures of the key of the outer query: a model of the usage house, reached by its name (design §10).
 
     Asked for by EXISTS and not by a join: of how many rows a join leaves without a partner, PostgreSQL has no idea.
@@ -206,6 +228,12 @@ class GatewayKey(models.Model):
                 fields=["expires_at"],
                 name="key_expiry_due",
                 condition=Q(expires_at__isnull=False, expiry_recorded_at__isnull=True, revoked_at__isnull=True),
+            ),
+            # To count those that are accepted, without a look at the table.
+            models.Index(
+                fields=["expires_at"],
+                name="key_usable",
+                condition=Q(revoked_at__isnull=True, disabled_at__isnull=True),
             ),
             models.Index(fields=["grace_until"], name="key_grace", condition=Q(grace_until__isnull=False)),
             models.Index(fields=["revoked_at"], name="key_revoked", condition=Q(revoked_at__isnull=False)),

@@ -52,6 +52,8 @@ MATRIX: Final[dict[str, tuple[Answers, Answers]]] = {
     "hygiene/end-grace/": (CHANGERS, CHANGERS),
     "hygiene/disable/": (CHANGERS, CHANGERS),
     "hygiene/revoke/": (CHANGERS, CHANGERS),
+    # Nobody has sent a form with this token.
+    "hygiene/result/{key}/": (ABSENT, ABSENT),
     "find-a-key/": (EVERYONE, EVERYONE),
     "find-a-key/{key}/revoke/": (CHANGERS, CHANGERS),
     "find-a-key/{key}/after/": (EVERYONE, EVERYONE),
@@ -76,6 +78,8 @@ MATRIX: Final[dict[str, tuple[Answers, Answers]]] = {
     "keys/gatewaykey/{key}/enable/": (CHANGERS, CHANGERS),
     "keys/gatewaykey/{key}/revoke/": (CHANGERS, CHANGERS),
     "keys/gatewaykey/{key}/cutover/": (EVERYONE, EVERYONE),
+    "keys/gatewaykey/{key}/denials/": (EVERYONE, EVERYONE),
+    "attention/": (EVERYONE, EVERYONE),
     "keys/gatewaykey/{key}/replace/": ((405, 405, 403), (302, 302, 403)),
     "keys/gatewaykey/{key}/history/": (ABSENT, ABSENT),
     "keys/gatewaykey/{key}/delete/": (NOBODY, NOBODY),

@@ -99,6 +99,14 @@ class UsageEvent(models.Model):
                 name="usage_event_unusual",
                 condition=Q(status__lt=200) | Q(status__gte=300),
             ),
+            # Denials of a key, of a group and from an address, the latest first: "Why was I refused?".
+            models.Index(fields=["key", "-occurred_at", "-id"], name="usage_denied_key", condition=~Q(reason="")),
+            models.Index(
+                fields=["consumer_group", "-occurred_at", "-id"], name="usage_denied_group", condition=~Q(reason="")
+            ),
+            models.Index(
+                fields=["client_ip", "-occurred_at", "-id"], name="usage_denied_from", condition=~Q(reason="")
+            ),
         ]
 
     def __str__(self) -> str:

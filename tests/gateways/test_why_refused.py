@@ -14,7 +14,7 @@ from gateways.models import Gateway
 from keys import lifecycle
 from tests.factories import TESTS, make_gateway, make_group, make_key, make_member
 from tests.fixtures import BrowserOf
-from tests.pages import main_of
+from tests.pages import main_of, text_of
 from tests.usage.test_console import make_event
 from usage.models import UsageEvent
 
@@ -162,6 +162,8 @@ def test_the_keys_page_tells_denials_by_reason(browser: BrowserOf, auditor: Memb
     now = clock.now()
     make_event(gateway, issued, reason="network_not_allowed")
     make_event(gateway, issued, reason="network_not_allowed", occurred_at=now - timedelta(days=2))
-    response = browser(auditor).get(f"/admin/keys/gatewaykey/{issued.key.pk}/change/")
-    assert "From a network that is not allowed 1 2" in main_of(response)
+    client, key = browser(auditor), f"/admin/keys/gatewaykey/{issued.key.pk}/"
+    assert f'hx-get="{key}denials/" hx-trigger="load"' in client.get(f"{key}change/").content.decode()
+    response = client.get(f"{key}denials/")
+    assert "From a network that is not allowed 1 2" in text_of(response)
     assert f"?q={issued.key.pk}&amp;window=7d&amp;reason=network_not_allowed" in response.content.decode()
