@@ -149,4 +149,5 @@ def _with_choices(field: forms.Field | None, error: dict[str, str]) -> str:
     """Return what is wrong; of a word that is none of some words, which those are."""
     if error["code"] != "invalid_choice" or not isinstance(field, forms.ChoiceField):
         return error["message"]
-    return f"One of {', '.join(str(value) for value, _ in field.choices if value)}."  # type: ignore[misc]  # no groups
+    choices = cast("list[tuple[str, str]]", list(field.choices))  # type: ignore[arg-type]  # pairs, by now
+    return f"One of {', '.join(str(value) for value, _ in choices if value)}."

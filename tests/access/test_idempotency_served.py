@@ -92,12 +92,13 @@ def test_of_twenty_verbs_without_a_secret_each_answer_is_the_same_or_tells_to_wa
 @pytest.mark.parametrize("verb", ["create", "rotate", "disable", "bulk-rotate"])
 def test_a_server_that_dies_between_commit_and_answer_has_done_it_once(verb: str, served: Served, folder: Path) -> None:
     key = served.api("POST", "/gateway-keys/", {"name": "a"})["id"]
-    path, body = {
+    operations: dict[str, tuple[str, dict[str, Any]]] = {
         "create": ("/gateway-keys/", {"name": f"made-{uuid4().hex}"}),
         "rotate": (f"/gateway-keys/{key}/rotate/", {}),
         "disable": (f"/gateway-keys/{key}/disable/", {}),
         "bulk-rotate": ("/gateway-keys/bulk-rotate/", {"ids": [key]}),
-    }[verb]
+    }
+    path, body = operations[verb]
     idempotency_key = str(uuid4())
     (folder / ARMED).touch()
 
