@@ -20,7 +20,7 @@ from access.idempotency import SecretResponse, once
 from access.models import AccessKey
 from access.rules import Role
 from access.serializers import InstantField, StrictSerializer, TextField
-from access.viewsets import ApiViewSet
+from access.viewsets import ApiViewSet, refuse_parameters
 from audit.parameters import TextFilter
 
 
@@ -102,6 +102,7 @@ class MeView(APIView):
 
     @extend_schema(responses=Me)
     def get(self, request: Request) -> Response:
+        refuse_parameters(request)
         member = caller(request)
         facts = {name: getattr(member, name) for name in ("username", "name", "role", "email")}
         return Response({**facts, "credential": request_actor(request).credential})

@@ -137,6 +137,17 @@ def _may_be_null(queryset: QuerySet[Any], path: str) -> bool:
 
 def _errors(form: forms.Form) -> dict[str, list[ErrorDetail]]:
     return {
-        name: [ErrorDetail(error["message"], code=error["code"] or "invalid") for error in errors]
+        name: [
+            ErrorDetail(_with_choices(form.fields.get(name), error), code=error["code"] or "invalid")
+            for error in errors
+        ]
         for name, errors in form.errors.get_json_data().items()
     }
+
+
+def _with_choices(field: forms.Field | None, error: dict[str, str]) -> str:
+    """Return what is wrong; of a word that is none of some words, which those are."""
+    if error["code"] != "invalid_choice" or not isinstance(field, forms.ChoiceField):
+        return error["message"]
+    choices = cast("list[tuple[str, str]]", list(field.choices))  # type: ignore[arg-type]  # pairs, by now
+    return f"One of {', '.join(str(value) for value, _ in choices if value)}."

@@ -27,6 +27,13 @@ VERBS: Final = {
     "policy_preview": "change",
     "checkpoint": "verify",
     "evidence": "export",
+    "bulk_rotate": "rotate",
+    "bulk_edit": "change",
+    "find": "view",
+    "invite_again": "change",
+    "withdraw_invitation": "change",
+    "take_out": "change",
+    "let_in": "change",
 }
 
 

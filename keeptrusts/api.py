@@ -26,8 +26,10 @@ from rest_framework.viewsets import ViewSetMixin
 
 from access.api import AccessKeyViewSet, MeView
 from access.errors import error_body
+from access.member_api import MemberViewSet
 from audit.api import AuditEntryViewSet
 from gateways.api import GatewayViewSet
+from gateways.finding_api import FindViewSet
 from keys.api import ConsumerGroupViewSet, GatewayKeyViewSet
 from keys.policy_api import PolicyViewSet
 from keys.report_api import AccessReviewViewSet, RotationComplianceViewSet, TeamReviewViewSet
@@ -78,6 +80,7 @@ router.register("gateway-keys", GatewayKeyViewSet, basename="gateway-key")
 router.register("gateways", GatewayViewSet, basename="gateway")
 router.register("usage-events", UsageEventViewSet, basename="usage-event")
 router.register("audit-entries", AuditEntryViewSet, basename="audit-entry")
+router.register("members", MemberViewSet, basename="member")
 router.register("access-keys", AccessKeyViewSet, basename="access-key")
 
 exports: dict[str, type[ViewSetMixin]] = {
@@ -111,6 +114,7 @@ v1: list[URLPattern | URLResolver] = [
         name="access-review-team-export",
     ),
     path("gateway-keys/<uuid:pk>/metrics/", KeyMetricsView.as_view(), name="gateway-key-metrics"),
+    path("gateway-keys/find/", FindViewSet.as_view({"post": "find"}), name="gateway-key-find"),
     *router.urls,
 ]
 

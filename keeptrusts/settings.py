@@ -283,6 +283,9 @@ SPECTACULAR_SETTINGS = {
         "KeyStatus": "keys.status.KeyStatus",
         "VersionState": "keys.status.VersionState",
         "AccessKeyStatus": "access.api.AccessKeyStatus",
+        "MemberState": "access.member_api.MemberState",
+        "Role": "access.rules.Role",
+        "BulkOutcome": "keys.bulk_api.Outcome",
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",

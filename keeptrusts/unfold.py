@@ -27,6 +27,7 @@ STYLES = (
     "giving",
     "team",
     "reports",
+    "overtaken",
     "accessibility",
 )
 SCRIPTS = (

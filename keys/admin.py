@@ -25,6 +25,7 @@ from access.dialogs import dialog_action, reload_page
 from access.kept_filters import keep_list_filters
 from access.models import Member
 from access.once import AlreadyDone, once
+from access.overtaken import expected_state
 from access.refusals import Conflict
 from access.reveal import reveal_in_dialog
 from audit import clock
@@ -44,6 +45,7 @@ from keys.key_lists import REQUESTS, KeyChangeList
 from keys.key_search import search
 from keys.models import GatewayKey
 from keys.offers import possible_verbs, why_not
+from keys.snapshots import state_tag
 from keys.status import KeyStatus, in_status
 from keys.visibility import manages_all
 
@@ -217,7 +219,11 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
 
     def verb_edit(self, request: HttpRequest, form: forms.ModelForm[GatewayKey], obj: GatewayKey) -> GatewayKey:
         changed = cast(EditKeyForm, form).changed()
-        return lifecycle.edit(actor=request_actor(request), key_id=obj.pk, changed=changed)
+        expected = expected_state(request)
+        return lifecycle.edit(actor=request_actor(request), key_id=obj.pk, changed=changed, expected=expected)
+
+    def tag_of(self, obj: GatewayKey) -> str:
+        return state_tag(obj)
 
     def already_done_context(self, obj: GatewayKey) -> dict[str, Any]:
         return {"replace_url": reverse("admin:keys_gatewaykey_replace", args=[obj.pk]), "form_token": uuid4()}
@@ -282,7 +288,9 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
         obj: Any = None,
     ) -> HttpResponse:
         if obj is not None:
-            context.update(self._overview(request, obj))
+            # A form that comes again has written into its own object what was typed, and is not saved.
+            key = self.get_object(request, str(obj.pk)) if request.method == "POST" else obj
+            context.update(self._overview(request, key or obj))
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def _overview(self, request: HttpRequest, key: GatewayKey) -> dict[str, Any]:

@@ -124,7 +124,7 @@ MATRIX: Final[dict[str, tuple[Answers, Answers]]] = {
     "access/member/": (ADMINS, ADMINS),
     "access/member/create/": ((302, 403, 403), (302, 403, 403)),
     "access/member/add/": (ADMINS, ADMINS),
-    "access/member/{member}/change/": (ADMINS, (302, 403, 403)),
+    "access/member/{member}/change/": (ADMINS, ADMINS),
     "access/member/{member}/set_password/": (ADMINS_SEE, ADMINS_SEE),
     "access/member/{member}/change_role/": (ADMINS_SEE, ADMINS_SEE),
     "access/member/{member}/take_out/": (ADMINS_SEE, ADMINS_SEE),

@@ -27,6 +27,7 @@ from keys.serializers import MetricsJSON, metrics_json
 from usage.csv_export import DAYS, EVENTS, per_day
 from usage.figures import WINDOWS, Figures, Usage, of_key, usage
 from usage.models import Outcome, UsageBucket, UsageEvent
+from usage.reasons import REASONS
 from usage.tallies import add_up
 
 CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")
@@ -78,7 +79,7 @@ class EventFilters(django_filters.FilterSet):
     gateway = django_filters.UUIDFilter("gateway")
     consumer_group = TextFilter("consumer_group__slug", help_text="A slug: the key's group when the request was made.")
     outcome = django_filters.ChoiceFilter(choices=Outcome.choices)
-    reason = TextFilter("reason", help_text="Why it was denied.")
+    reason = django_filters.ChoiceFilter(choices=list(REASONS.items()), help_text="Why it was denied.")
     status_class = django_filters.ChoiceFilter(
         choices=[(f"{digit}xx", f"{digit}xx") for digit in range(1, 6)], method="in_status_class"
     )
