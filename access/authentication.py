@@ -9,6 +9,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from access.access_keys import find_usable
+from access.limits import limits_of
 from access.models import AccessKey, Member
 from access.throttles import count_stranger
 
@@ -26,6 +27,7 @@ class AccessKeyAuthentication(BaseAuthentication):
         if access_key is None:
             count_stranger(request)
             raise AuthenticationFailed("This is no access key that may be used now.", code="invalid_token")
+        access_key.owner.limits = limits_of(access_key)
         return access_key.owner, access_key
 
     def authenticate_header(self, request: Request) -> str:

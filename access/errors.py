@@ -23,6 +23,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from access.actors import request_actor
+from access.limits import NO_LIMITS
 from access.refusals import Conflict, Forbidden, record_refusal
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,10 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
             return _invalid(_drf_fields(error))
         case exceptions.APIException():
             return _api_exception(error)
+        case Forbidden() if limits_hold(context["request"]):
+            return _answer(
+                403, "permission_denied", "Your role, or what this access key is held to, does not allow this."
+            )
         case PermissionDenied():
             return _answer(403, "permission_denied", str(error) or "Your role does not allow this.")
         case Http404() | ObjectDoesNotExist():
@@ -76,6 +81,11 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
             log.exception("The database did not do its part.")
             return _answer(503, "unavailable", "The database does not answer. Try again.", {"Retry-After": "1"})
     return None
+
+
+def limits_hold(request: Any) -> bool:
+    """Say whether the caller came with an access key that may do less than its owner."""
+    return bool(getattr(request.user, "limits", NO_LIMITS).narrow)
 
 
 def _answer(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Response:

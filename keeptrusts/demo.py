@@ -25,6 +25,7 @@ from access.members import create_member, edit_member
 from access.models import Member
 from access.refusals import Forbidden, record_refusal
 from access.rules import Role
+from access.unset import UNSET, Unset
 from audit import clock
 from audit.actor import Actor
 from audit.sealing import seal
@@ -277,7 +278,7 @@ class _Create:
             company.later(key.expires_at + timedelta(seconds=10), sweeps.expire_due)
         self._plan(key, now)
 
-    def _expiry(self, now: datetime) -> datetime | lifecycle.Unset | None:
+    def _expiry(self, now: datetime) -> datetime | Unset | None:
         """The policy's own proposal, or one that brings the key where its fate wants it by today."""
         today = self.company.now
         match self.fate:
@@ -289,7 +290,7 @@ class _Create:
             case "never":
                 return today + timedelta(days=25)
             case _:
-                return lifecycle.UNSET if self.group else None
+                return UNSET if self.group else None
 
     def _plan(self, key: GatewayKey, now: datetime) -> None:
         company = self.company

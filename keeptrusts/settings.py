@@ -284,6 +284,17 @@ SPECTACULAR_SETTINGS = {
     ],
 }
 
+# How long access keys live, days: unless something else is said, and at most; 0: no ceiling, they need not expire.
+_access_key_days = env.int("KEEPTRUSTS_ACCESS_KEY_DAYS", 90)
+_most_access_key_days = env.int("KEEPTRUSTS_ACCESS_KEY_MAX_DAYS", 365)
+if not 1 <= _access_key_days <= (_most_access_key_days or 36_500) <= 36_500:
+    raise ImproperlyConfigured(
+        f"KEEPTRUSTS_ACCESS_KEY_DAYS is {_access_key_days}, and must be at least 1 and no more than "
+        f"KEEPTRUSTS_ACCESS_KEY_MAX_DAYS ({_most_access_key_days}), which is 0 (no ceiling) or at most 36500."
+    )
+KEEPTRUSTS_ACCESS_KEY_LIFETIME = timedelta(days=_access_key_days)
+KEEPTRUSTS_ACCESS_KEY_LONGEST_LIFETIME = timedelta(days=_most_access_key_days) if _most_access_key_days else None
+
 # Lifecycle (design: "Rotation"), seconds.
 KEEPTRUSTS_DEFAULT_GRACE = timedelta(seconds=env.int("KEEPTRUSTS_DEFAULT_GRACE_SECONDS", 24 * 60 * 60))
 # Events kept a second and process beside the exact counts, so that a flood does not write a row each.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,6 +20,7 @@ from access.models import Member
 from access.refusals import Conflict
 from access.rules import require
 from access.text import clean_text, refuse_unknown
+from access.unset import UNSET, Unset
 from audit import clock
 from audit.actions import AuditAction
 from audit.actor import Actor, ActorKind
@@ -36,15 +36,6 @@ from keys.status import KeyStatus
 DECIDED_BY: Final = frozenset({"consumer_group", "allowed_networks", "expires_at"})
 EDITABLE: Final = frozenset({"name", "description", "consumer_group", "expires_at", "allowed_networks", "owner"})
 FINAL: Final = frozenset({KeyStatus.REVOKED, KeyStatus.EXPIRED})
-
-
-class Unset(Enum):
-    """Stands for "not said", where None says something."""
-
-    UNSET = "unset"
-
-
-UNSET: Final = Unset.UNSET
 
 
 def create(

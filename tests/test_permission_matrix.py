@@ -25,6 +25,7 @@ MATRIX: Final[dict[tuple[str, str], tuple[dict[str, Any], int, int, int]]] = {
     ("get", "access-keys/"): (NO_BODY, 200, 200, 200),
     ("post", "access-keys/"): ({"name": "x"}, 201, 201, 201),
     ("get", "access-keys/{own}/"): (NO_BODY, 200, 200, 200),
+    ("patch", "access-keys/{own}/"): ({"name": "x"}, 200, 200, 200),
     ("post", "access-keys/{own}/revoke/"): (NO_BODY, 200, 200, 200),
     ("get", "consumer-groups/"): (NO_BODY, 200, 200, 200),
     ("post", "consumer-groups/"): ({"name": "x", "slug": "x"}, 201, 403, 403),

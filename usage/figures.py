@@ -17,9 +17,8 @@ from django.db.models.functions import Coalesce, TruncDay, TruncHour
 from django.utils import timezone
 
 from access.models import Member
-from access.rules import Role
 from audit import clock
-from keys.visibility import reachable_keys
+from keys.visibility import reachable_keys, sees_every_key
 from usage.models import BUCKET_SPAN, HOUR, LATENCY_BOUNDS, LATENCY_FIELDS, STATUS_FIELDS, UsageBucket
 
 DAY: Final = timedelta(hours=24)
@@ -165,7 +164,7 @@ def of_gateway(gateway_id: UUID) -> Q:
 
 def seen_by(member: Member) -> Q:
     """The condition for buckets of what `member` may see; a Manager sees those of their keys."""
-    if member.role != Role.MANAGER:
+    if sees_every_key(member):
         return Q()
     return reachable_keys(member, "version__key__") & Q(version__isnull=False)
 
