@@ -36,6 +36,8 @@ from audit.links import entries_link
 from audit.moments import moment
 
 STATUS_LABELS: Final = {"Active": "success", "Expired": "warning", "Revoked": "danger"}
+# A model of the house above, by its name (design §10).
+GROUPS: Final = AccessKey._meta.get_field("consumer_groups").related_model._default_manager
 LIFETIME_DAYS: Final = (7, 30, 90, 365)
 
 
@@ -79,7 +81,7 @@ class NewAccessKeyForm(AccessKeyForm):
     )
     consumer_groups = forms.ModelMultipleChoiceField(
         label="Only these consumer groups",
-        queryset=AccessKey._meta.get_field("consumer_groups").related_model._default_manager.none(),
+        queryset=GROUPS.none(),
         required=False,
         widget=UnfoldAdminSelect2MultipleWidget,
         help_text="It sees and touches the keys of these groups alone. None named: everything that you may.",
@@ -163,7 +165,7 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
         form = super().get_form(request, obj, change=change, **kwargs)
         if obj is None:
             groups = cast("forms.ModelMultipleChoiceField[Any]", form.base_fields["consumer_groups"])
-            groups.queryset = cast("Member", request.user).visible(groups.queryset.model._default_manager.all())
+            groups.queryset = cast("Member", request.user).visible(GROUPS.all())
         return form
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:

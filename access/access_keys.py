@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, cast
+from typing import Any, Final
 from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import models, transaction
+from django.db import transaction
 from django.db.models import Q
 
 from access import tokens
@@ -155,12 +155,13 @@ def find_usable(value: str) -> AccessKey | None:
 
 def default_expiry(now: datetime) -> datetime:
     """Return when an access key expires whose maker said nothing of it."""
-    return now + cast("timedelta", settings.KEEPTRUSTS_ACCESS_KEY_LIFETIME)
+    lifetime: timedelta = settings.KEEPTRUSTS_ACCESS_KEY_LIFETIME
+    return now + lifetime
 
 
 def longest_lifetime() -> timedelta | None:
     """Return how long an access key may live; None where there is no ceiling, and it need not expire at all."""
-    return cast("timedelta | None", settings.KEEPTRUSTS_ACCESS_KEY_LONGEST_LIFETIME)
+    return settings.KEEPTRUSTS_ACCESS_KEY_LONGEST_LIFETIME
 
 
 def _check_expiry(expires_at: datetime | None, now: datetime) -> None:
@@ -176,7 +177,7 @@ def _check_expiry(expires_at: datetime | None, now: datetime) -> None:
         raise ValidationError({"expires_at": ValidationError(message, code=code)})
 
 
-def _chosen_groups(owner: Member, slugs: Collection[str]) -> list[models.Model]:
+def _chosen_groups(owner: Member, slugs: Collection[str]) -> list[Any]:
     """Return the groups of these slugs, of which the owner sees each. Errors: ValidationError at `consumer_groups`."""
     wanted = dict.fromkeys(slugs)
     message, code = "", ""
@@ -185,7 +186,7 @@ def _chosen_groups(owner: Member, slugs: Collection[str]) -> list[models.Model]:
     elif len(wanted) > MOST_GROUPS:
         message, code = f"At most {MOST_GROUPS} groups.", "max_length"
     else:
-        groups = cast("type[models.Model]", AccessKey._meta.get_field("consumer_groups").related_model)
+        groups = AccessKey._meta.get_field("consumer_groups").related_model
         seen = owner.visible(groups._default_manager.filter(slug__in=wanted))
         found = {str(getattr(group, "slug", "")): group for group in seen}
         if not (unknown := [slug for slug in wanted if slug not in found]):

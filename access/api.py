@@ -67,7 +67,9 @@ class NewAccessKey(StrictSerializer):
         allow_null=True,
         help_text="Absent: after 90 days, or what the installation has set. Null: never, where it has no ceiling.",
     )
-    read_only = FlagField(required=False, help_text="It changes nothing, whatever its owner may. Default: false.")
+    read_only = FlagField(  # type: ignore[assignment]  # DRF takes its fields off the class
+        required=False, help_text="It changes nothing, whatever its owner may. Default: false."
+    )
     consumer_groups = TextListField(
         required=False,
         allow_null=True,

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import django_filters
 from django import forms
-from django.core.exceptions import FieldDoesNotExist
-from django.db.models import F, Model, QuerySet
+from django.db.models import Model, QuerySet
 from django.db.models.expressions import Combinable
 from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.exceptions import ErrorDetail, ValidationError
@@ -15,6 +14,7 @@ from rest_framework.filters import BaseFilterBackend, OrderingFilter, SearchFilt
 from rest_framework.request import Request
 
 from access.actors import caller
+from access.cursors import Term, may_be_null
 from audit.parameters import LONGEST_TEXT, MOST_WORDS
 
 # While rest_framework.views is being made, it asks for this module.
@@ -48,7 +48,7 @@ class StrictFilterBackend(DjangoFilterBackend):
     def _check_names(self, request: Request, view: APIView, filters: dict[str, Any], one_object: bool) -> None:
         known = set(filters)
         if not one_object:
-            known |= {"page", "page_size"} if getattr(view, "action", None) == "list" else set()
+            known |= {"page", "page_size", "cursor"} if getattr(view, "action", None) == "list" else set()
             known |= {"search"} if _is_searched(view) else set()
             known |= {"ordering"} if getattr(view, "ordering_fields", None) else set()
         errors: dict[str, list[ErrorDetail]] = {}
@@ -109,7 +109,8 @@ class StableOrderingFilter(OrderingFilter):
             if path is None:
                 message = f"Order by {', '.join(fields)}; a leading - reverses."
                 raise ValidationError({"ordering": [message]}, code="invalid")
-            orders.append(_order(queryset, path, descending=name.strip().startswith("-")))
+            term = Term(path, name.strip().startswith("-"), may_be_null(queryset.model, path))
+            orders.append(term.order(backwards=False))
         return queryset.order_by(*orders[: len(fields)], "pk")
 
     def get_schema_operation_parameters(self, view: APIView) -> list[dict[str, Any]]:
@@ -119,20 +120,6 @@ class StableOrderingFilter(OrderingFilter):
         description = self.ordering_description + ", ".join(fields) + "."
         schema = {"type": "string"}
         return [{"name": "ordering", "in": "query", "required": False, "description": description, "schema": schema}]
-
-
-def _order(queryset: QuerySet[Any], path: str, *, descending: bool) -> Combinable | str:
-    # "nulls last" is said only where there are nulls: said elsewhere it would keep PostgreSQL from its indexes.
-    if not _may_be_null(queryset, path):
-        return f"-{path}" if descending else path
-    return F(path).desc(nulls_last=True) if descending else F(path).asc(nulls_last=True)
-
-
-def _may_be_null(queryset: QuerySet[Any], path: str) -> bool:
-    try:
-        return bool(getattr(queryset.model._meta.get_field(path), "null", False))
-    except FieldDoesNotExist:  # a path through a relation, whose row may be absent
-        return True
 
 
 def _errors(form: forms.Form) -> dict[str, list[ErrorDetail]]:

@@ -14,7 +14,7 @@ from access.rules import Role, object_rule, visibility_rule
 @visibility_rule(AccessKey)
 def visible_access_keys(member: Member, queryset: QuerySet[AccessKey]) -> QuerySet[AccessKey]:
     if member.limits.group_ids is not None:
-        return queryset.filter(pk=member.limits.access_key_id)
+        return queryset.filter(pk__in=[member.limits.access_key_id])
     return queryset if member.role == Role.ADMIN else queryset.filter(owner=member)
 
 
