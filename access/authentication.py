@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
 
 from access.access_keys import find_usable
@@ -37,6 +37,14 @@ class AccessKeyAuthentication(BaseAuthentication):
 
 class ConsoleSessionAuthentication(SessionAuthentication):
     """The console's session; changing anything with it needs the CSRF token."""
+
+    def enforce_csrf(self, request: Request) -> None:
+        try:
+            super().enforce_csrf(request)
+        except PermissionDenied:
+            # They get no further, and DRF counts only who does.
+            count_stranger(request)
+            raise
 
 
 def _bearer(request: Request) -> str | None:

@@ -17,7 +17,7 @@ from django.core.exceptions import (
     ValidationError,
 )
 from django.db import IntegrityError, InterfaceError, OperationalError
-from django.http import Http404
+from django.http import Http404, JsonResponse
 from django.http.request import UnreadablePostError
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -108,11 +108,21 @@ def _api_exception(error: exceptions.APIException) -> Response:
         headers["WWW-Authenticate"] = challenge
     detail = error.detail
     if isinstance(error, exceptions.Throttled):
-        seconds = max(1, math.ceil(getattr(error, "wait", None) or 0))
-        headers["Retry-After"] = str(seconds)
-        return _answer(429, "throttled", f"Too many requests. Try again in {seconds} s.", headers)
+        body, headers = _too_many(error)
+        return Response(body, status=429, headers=headers)
     code = (detail.code if isinstance(detail, exceptions.ErrorDetail) else None) or error.default_code
     return _answer(error.status_code, code, str(detail), headers, **getattr(error, "more", {}))
+
+
+def throttled_answer(error: exceptions.Throttled) -> JsonResponse:
+    """Return the answer to one request too many, for views that are not DRF's."""
+    body, headers = _too_many(error)
+    return JsonResponse(body, status=429, headers=headers)
+
+
+def _too_many(error: exceptions.Throttled) -> tuple[dict[str, Any], dict[str, str]]:
+    seconds = max(1, math.ceil(getattr(error, "wait", None) or 0))
+    return error_body("throttled", f"Too many requests. Try again in {seconds} s."), {"Retry-After": str(seconds)}
 
 
 def _django_fields(error: ValidationError) -> Fields:
