@@ -258,7 +258,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["access.parsers.StrictJSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "access.negotiation.SensibleNegotiation",
     "DEFAULT_METADATA_CLASS": None,
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "access.schema.ApiSchema",
     "EXCEPTION_HANDLER": "access.errors.exception_handler",
     "DEFAULT_THROTTLE_CLASSES": ["access.throttles.AccessKeyThrottle", "access.throttles.AddressThrottle"],
     "DEFAULT_THROTTLE_RATES": {
@@ -286,7 +286,7 @@ SPECTACULAR_SETTINGS = {
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "access.schema.describe_errors",
+        "access.schema.describe",
     ],
 }
 
