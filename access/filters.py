@@ -74,7 +74,12 @@ class PlainSearchFilter(SearchFilter):
         return cast("QuerySet[M, R]", own(queryset, " ".join(terms))) if terms else queryset
 
     def get_schema_operation_parameters(self, view: APIView) -> list[dict[str, Any]]:
-        return super().get_schema_operation_parameters(view) if _is_searched(view) else []
+        if not _is_searched(view):
+            return []
+        parameters: list[dict[str, Any]] = super().get_schema_operation_parameters(view)
+        for parameter in parameters:
+            parameter["schema"] = {"type": "string", "maxLength": LONGEST_TEXT}
+        return parameters
 
     def get_search_terms(self, request: Request) -> list[str]:
         # Every word is a condition for each field: without a limit, more than a database takes.
@@ -118,7 +123,8 @@ class StableOrderingFilter(OrderingFilter):
         if not fields:
             return []
         description = self.ordering_description + ", ".join(fields) + "."
-        schema = {"type": "string"}
+        one = f"-?({'|'.join(fields)})"
+        schema = {"type": "string", "pattern": f"^{one}(,{one})*$"}
         return [{"name": "ordering", "in": "query", "required": False, "description": description, "schema": schema}]
 
 

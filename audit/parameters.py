@@ -19,8 +19,7 @@ MOST_DAYS: Final = 36_500
 
 class _InstantFormField(forms.CharField):
     def clean(self, value: Any) -> datetime | None:
-        text = super().clean(value)
-        return parse_instant(text) if text else None
+        return None if value is None else parse_instant(super().clean(value))
 
 
 @extend_schema_field(OpenApiTypes.DATETIME)
@@ -30,7 +29,7 @@ class InstantFilter(django_filters.Filter):
     field_class = _InstantFormField
 
 
-@extend_schema_field(OpenApiTypes.STR)
+@extend_schema_field({"type": "string", "maxLength": LONGEST_TEXT})
 class TextFilter(django_filters.CharFilter):
     """A text of at most 200 characters, taken as it is."""
 
@@ -42,6 +41,11 @@ class _DaysFormField(forms.IntegerField):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"min_value": 1, "max_value": MOST_DAYS, **kwargs})
 
+    def clean(self, value: Any) -> int | None:
+        if value == "":
+            raise forms.ValidationError(self.error_messages["invalid"], code="invalid")
+        return super().clean(value)
+
 
 @extend_schema_field({"type": "integer", "minimum": 1, "maximum": MOST_DAYS})
 class DaysFilter(django_filters.Filter):
@@ -52,7 +56,7 @@ class DaysFilter(django_filters.Filter):
 
 class _FlagFormField(forms.Field):
     def clean(self, value: Any) -> bool | None:
-        if value in (None, ""):
+        if value is None:
             return None
         if value not in ("true", "false"):
             raise forms.ValidationError("Say true or false.", code="invalid")
