@@ -145,8 +145,8 @@ class ApiSchema(AutoSchema):
 
     def get_operation(self, *args: Any, **kwargs: Any) -> Any:
         operation = super().get_operation(*args, **kwargs)
-        permission = permission_of(self.view) if operation else None
-        if permission is not None:
+        permission = permission_of(self.view)
+        if operation is not None and permission is not None:
             roles = [role for role in Role if role in PERMISSIONS.get(permission, frozenset())]
             operation["x-keeptrusts-roles"] = [role.value for role in roles]
             operation["x-keeptrusts-read-only"] = permission.partition(".")[2].startswith(READING)

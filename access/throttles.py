@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django.http import HttpRequest, HttpResponseBase
 from redis import RedisError
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rest_framework.views import APIView
 
 log = logging.getLogger(__name__)
+# Under which name a request carries where its caller stands.
+STANDING: Final = "rate_standing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Standing:
 
 def standing_of(request: HttpRequest) -> Standing | None:
     """Return where the caller stands after this request; None where it was not counted."""
-    standing = getattr(request, "rate_standing", None)
+    standing = getattr(request, STANDING, None)
     return standing if isinstance(standing, Standing) else None
 
 
@@ -53,6 +55,9 @@ class _Throttle(SimpleRateThrottle):
     """Counts in windows of the clock. Without its store everybody goes on: it keeps order, and guards nothing."""
 
     reset = 1.0
+    # As the base class has read them from the rate.
+    num_requests: int | None
+    duration: int | None
 
     def allow_request(self, request: Request, view: APIView | None) -> bool:
         key = self.get_cache_key(request, view) if self.rate is not None else None  # type: ignore[arg-type]  # unused
@@ -68,7 +73,7 @@ class _Throttle(SimpleRateThrottle):
             return True
         standing = Standing(str(self.scope), limit, seconds, max(0, limit - count), self.reset)
         # On Django's request, which the middleware has.
-        getattr(request, "_request", request).rate_standing = standing
+        setattr(getattr(request, "_request", request), STANDING, standing)
         return count <= limit
 
     def wait(self) -> float:

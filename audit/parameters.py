@@ -44,7 +44,8 @@ class _DaysFormField(forms.IntegerField):
     def clean(self, value: Any) -> int | None:
         if value == "":
             raise forms.ValidationError(self.error_messages["invalid"], code="invalid")
-        return super().clean(value)
+        days: int | None = super().clean(value)
+        return days
 
 
 @extend_schema_field({"type": "integer", "minimum": 1, "maximum": MOST_DAYS})

@@ -173,7 +173,7 @@ def test_a_cursor_is_of_one_list_and_one_ordering(client: APIClient) -> None:
 
 
 def test_one_says_page_or_cursor(client: APIClient) -> None:
-    answer = client.get(KEYS, {"cursor": "", "page": 2})
+    answer = client.get(KEYS, {"cursor": "", "page": "2"})
     assert (answer.status_code, list(answer.json()["fields"])) == (400, ["page"])
 
 
