@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 import django_filters
 from django import forms
@@ -15,6 +17,7 @@ from audit.instants import parse_instant
 LONGEST_TEXT: Final = 200
 MOST_WORDS: Final = 10
 MOST_DAYS: Final = 36_500
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 class _InstantFormField(forms.CharField):
@@ -53,6 +56,23 @@ class DaysFilter(django_filters.Filter):
     """A number of whole days."""
 
     field_class = _DaysFormField
+
+
+class _IdFormField(forms.CharField):
+    def clean(self, value: Any) -> UUID | None:
+        if value is None:
+            return None
+        text = super().clean(value)
+        if _UUID.fullmatch(text) is None:
+            raise forms.ValidationError("This is no UUID.", code="invalid")
+        return UUID(text)
+
+
+@extend_schema_field(OpenApiTypes.UUID)
+class IdFilter(django_filters.Filter):
+    """The id of an object, as the API writes it."""
+
+    field_class = _IdFormField
 
 
 class _FlagFormField(forms.Field):

@@ -77,7 +77,7 @@ def test_what_is_answered_is_in_the_description(console: Served, tmp_path: Path)
 def test_each_role_is_answered_as_described_ten_thousand_times(console: Served, tmp_path: Path) -> None:
     made = 0
     for role in Role:
-        found = run(console, role, tmp_path, examples=20, phases="examples,coverage,fuzzing,stateful")
+        found = run(console, role, tmp_path, examples=30, phases="examples,coverage,fuzzing,stateful")
         assert not found.failed, found.output
         made += found.requests
     print(f"{made} requests")

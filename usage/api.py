@@ -23,7 +23,7 @@ from access.schema import CSV
 from access.viewsets import ApiViewSet
 from audit.actions import AuditAction
 from audit.exports import csv_response, filters_of, record_export
-from audit.parameters import InstantFilter, TextFilter
+from audit.parameters import IdFilter, InstantFilter, TextFilter
 from keys.models import GatewayKey
 from keys.serializers import MetricsJSON, metrics_json
 from usage.figures import WINDOWS, Figures, Usage, of_key, usage
@@ -76,8 +76,8 @@ class EventJSON(serializers.ModelSerializer[UsageEvent]):
 
 
 class EventFilters(django_filters.FilterSet):
-    key = django_filters.UUIDFilter("key")
-    gateway = django_filters.UUIDFilter("gateway")
+    key = IdFilter("key")
+    gateway = IdFilter("gateway")
     consumer_group = TextFilter("consumer_group__slug", help_text="A slug: the key's group when the request was made.")
     outcome = django_filters.ChoiceFilter(choices=Outcome.choices)
     reason = TextFilter("reason", help_text="Why it was denied.")
