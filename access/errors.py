@@ -17,12 +17,13 @@ from django.core.exceptions import (
     ValidationError,
 )
 from django.db import IntegrityError, InterfaceError, OperationalError
-from django.http import Http404
+from django.http import Http404, JsonResponse
 from django.http.request import UnreadablePostError
 from rest_framework import exceptions
 from rest_framework.response import Response
 
 from access.actors import request_actor
+from access.limits import NO_LIMITS
 from access.preconditions import PreconditionFailed
 from access.refusals import Conflict, Forbidden, record_refusal
 
@@ -93,6 +94,10 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
             return _invalid(_drf_fields(error))
         case exceptions.APIException():
             return _api_exception(error)
+        case Forbidden() if limits_hold(context["request"]):
+            return _answer(
+                403, "permission_denied", "Your role, or what this access key is held to, does not allow this."
+            )
         case PermissionDenied():
             return _answer(403, "permission_denied", str(error) or NOT_ALLOWED)
         case Http404() | ObjectDoesNotExist():
@@ -107,6 +112,11 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
             log.exception("The database did not do its part.")
             return _answer(503, "unavailable", "The database does not answer. Try again.", {"Retry-After": "1"})
     return None
+
+
+def limits_hold(request: Any) -> bool:
+    """Say whether the caller came with an access key that may do less than its owner."""
+    return bool(getattr(request.user, "limits", NO_LIMITS).narrow)
 
 
 def _answer(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
@@ -133,13 +143,23 @@ def _api_exception(error: exceptions.APIException) -> Response:
         headers["WWW-Authenticate"] = challenge
     detail = error.detail
     if isinstance(error, exceptions.Throttled):
-        seconds = max(1, math.ceil(getattr(error, "wait", None) or 0))
-        headers["Retry-After"] = str(seconds)
-        return _answer(429, "throttled", f"Too many requests. Try again in {seconds} s.", headers)
+        body, headers = _too_many(error)
+        return Response(body, status=429, headers=headers)
     if wait := getattr(error, "wait", None):
         headers["Retry-After"] = str(wait)
     code = (detail.code if isinstance(detail, exceptions.ErrorDetail) else None) or error.default_code
     return _answer(error.status_code, code, str(detail), headers, **getattr(error, "more", {}))
+
+
+def throttled_answer(error: exceptions.Throttled) -> JsonResponse:
+    """Return the answer to one request too many, for views that are not DRF's."""
+    body, headers = _too_many(error)
+    return JsonResponse(body, status=429, headers=headers)
+
+
+def _too_many(error: exceptions.Throttled) -> tuple[dict[str, Any], dict[str, str]]:
+    seconds = max(1, math.ceil(getattr(error, "wait", None) or 0))
+    return error_body("throttled", f"Too many requests. Try again in {seconds} s."), {"Retry-After": str(seconds)}
 
 
 def _django_fields(error: ValidationError) -> Fields:

@@ -67,6 +67,7 @@ REFUSED_ACTIONS: dict[str, AuditAction] = {
     "access.add_member": AuditAction.MEMBER_CREATE_REFUSED,
     "access.change_member": AuditAction.MEMBER_EDIT_REFUSED,
     "access.add_accesskey": AuditAction.ACCESS_KEY_CREATE_REFUSED,
+    "access.change_accesskey": AuditAction.ACCESS_KEY_EDIT_REFUSED,
     "access.revoke_accesskey": AuditAction.ACCESS_KEY_REVOKE_REFUSED,
     "keys.export_gatewaykey": AuditAction.EXPORT_REFUSED,
     "usage.export_usageevent": AuditAction.EXPORT_REFUSED,

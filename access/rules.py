@@ -1,6 +1,7 @@
 """The rule book: what a role may do, the same in admin, bulk actions, API and exports (design §7).
 
-PERMISSIONS says it for each role. Houses that know more (which groups a manager may manage) add a rule for one of
+PERMISSIONS says it for each role, and of a member who came with an access key its limits take away (access/limits.py).
+Houses that know more (which groups a manager may manage) add a rule for one of
 their models with `object_rule`, and one for what a member sees of it with `visibility_rule`.
 """
 
@@ -61,6 +62,7 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "access.review_member": frozenset({Role.ADMIN, Role.AUDITOR}),
     "access.view_accesskey": EVERYONE,
     "access.add_accesskey": EVERYONE,
+    "access.change_accesskey": EVERYONE,
     "access.revoke_accesskey": EVERYONE,
     "audit.view_auditentry": EVERYONE,
     "audit.export_auditentry": frozenset({Role.ADMIN, Role.AUDITOR}),
@@ -97,6 +99,8 @@ def visibility_rule(model: type[models.Model]) -> Callable[[VisibilityRule], Vis
 def allows(member: Member, permission: str, obj: object | None = None) -> bool:
     """Say whether `member` may do this, to this object where one is given. An unlisted permission is nobody's."""
     if not member.is_active or member.role not in PERMISSIONS.get(permission, frozenset()):
+        return False
+    if not member.limits.allow(permission):
         return False
     rule = _object_rules.get(type(obj)) if obj is not None else None  # type: ignore[arg-type]  # absent: no rule
     return rule is None or rule(member, permission, obj)

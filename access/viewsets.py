@@ -51,6 +51,10 @@ class ApiViewSet[M: Model](GenericViewSet[M]):
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
+        if response.status_code == HTTPStatus.CREATED and isinstance(data := getattr(response, "data", None), dict):
+            name = data.get(self.lookup_field, data.get("id"))
+            if name is not None:
+                response["Location"] = f"{request.path}{name}/"
         in_force = self.change.in_force if self.change is not None else None
         if in_force is not None and response.status_code < HTTPStatus.BAD_REQUEST:
             response[IN_FORCE_HEADER] = in_force.as_header()

@@ -42,8 +42,10 @@ class AuditAction(models.TextChoices):
     GATEWAY_ROTATE_TOKEN_REFUSED = "gateway.rotate_token_refused", "Rotating a gateway token refused"
 
     ACCESS_KEY_CREATED = "access_key.created", "Access key created"
+    ACCESS_KEY_EDITED = "access_key.edited", "Access key edited"
     ACCESS_KEY_REVOKED = "access_key.revoked", "Access key revoked"
     ACCESS_KEY_CREATE_REFUSED = "access_key.create_refused", "Creating an access key refused"
+    ACCESS_KEY_EDIT_REFUSED = "access_key.edit_refused", "Editing an access key refused"
     ACCESS_KEY_REVOKE_REFUSED = "access_key.revoke_refused", "Revoking an access key refused"
 
     MEMBER_CREATED = "member.created", "Member added"

@@ -17,6 +17,7 @@ from drf_spectacular.renderers import (
 )
 from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularSwaggerSplitView
+from rest_framework.exceptions import Throttled
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -25,8 +26,9 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSetMixin
 
 from access.api import AccessKeyViewSet, MeView
-from access.errors import error_body
+from access.errors import error_body, throttled_answer
 from access.member_api import MemberViewSet
+from access.throttles import count_stranger
 from audit.api import AuditEntryViewSet
 from gateways.api import GatewayViewSet
 from gateways.finding_api import FindViewSet
@@ -64,6 +66,10 @@ class DocsView(SpectacularSwaggerSplitView):
 @csrf_exempt
 def nothing_here(request: HttpRequest) -> JsonResponse:
     """Answer every other path below /api/."""
+    try:
+        count_stranger(request)
+    except Throttled as throttled:
+        return throttled_answer(throttled)
     detail = "There is nothing at this path."
     if not request.path.endswith("/"):
         try:

@@ -25,6 +25,7 @@ from access.members import create_member, edit_member, take_out
 from access.models import Member
 from access.refusals import Forbidden, record_refusal
 from access.rules import Role
+from access.unset import UNSET, Unset
 from audit import clock
 from audit.actor import Actor
 from audit.sealing import seal
@@ -284,14 +285,14 @@ class _Create:
             expires_at=self._expiry(now),
             description=f"Requested by {self.group or 'the platform team'}.",
             allowed_networks=["10.20.4.0/24"] if self.name == "prod-checkout" else (),
-            owner=company.members[LEFT[0]] if self.name in ORPHANED else lifecycle.UNSET,
+            owner=company.members[LEFT[0]] if self.name in ORPHANED else UNSET,
         ).key
         company.keys[key.id] = self.fate
         if key.expires_at is not None:
             company.later(key.expires_at + timedelta(seconds=10), sweeps.expire_due)
         self._plan(key, now)
 
-    def _expiry(self, now: datetime) -> datetime | lifecycle.Unset | None:
+    def _expiry(self, now: datetime) -> datetime | Unset | None:
         """The policy's own proposal, or one that brings the key where its fate wants it by today."""
         today = self.company.now
         match self.fate:
@@ -303,7 +304,7 @@ class _Create:
             case "never":
                 return today + timedelta(days=25)
             case _:
-                return lifecycle.UNSET if self.group else None
+                return UNSET if self.group else None
 
     def _plan(self, key: GatewayKey, now: datetime) -> None:
         company = self.company

@@ -126,6 +126,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "access.middleware.TimeZoneMiddleware",
+    "access.middleware.RateLimitMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
     "access.middleware.RefusalMiddleware",
@@ -192,7 +193,12 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 if REDIS_URL:
     CACHES: dict[str, dict[str, Any]] = {
-        "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": REDIS_URL,
+            # What is kept there may be lost; nobody waits long for it. Seconds.
+            "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1},
+        }
     }
 else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
@@ -258,7 +264,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["access.parsers.StrictJSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "access.negotiation.SensibleNegotiation",
     "DEFAULT_METADATA_CLASS": None,
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "access.schema.ApiSchema",
     "EXCEPTION_HANDLER": "access.errors.exception_handler",
     "DEFAULT_THROTTLE_CLASSES": ["access.throttles.AccessKeyThrottle", "access.throttles.AddressThrottle"],
     "DEFAULT_THROTTLE_RATES": {
@@ -289,7 +295,7 @@ SPECTACULAR_SETTINGS = {
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "access.schema.describe_errors",
+        "access.schema.describe",
     ],
 }
 
@@ -311,6 +317,17 @@ KEEPTRUSTS_CHECKPOINT_SYSLOG = env.str("KEEPTRUSTS_CHECKPOINT_SYSLOG", "")
 if not re.fullmatch(r"(/.+|.+:[0-9]{1,5})?", KEEPTRUSTS_CHECKPOINT_SYSLOG):
     raise ImproperlyConfigured("KEEPTRUSTS_CHECKPOINT_SYSLOG is host:port, or the path of a socket such as /dev/log.")
 KEEPTRUSTS_CHECKPOINT_URL = env.str("KEEPTRUSTS_CHECKPOINT_URL", "")
+
+# How long access keys live, days: unless something else is said, and at most; 0: no ceiling, they need not expire.
+_access_key_days = env.int("KEEPTRUSTS_ACCESS_KEY_DAYS", 90)
+_most_access_key_days = env.int("KEEPTRUSTS_ACCESS_KEY_MAX_DAYS", 365)
+if not 1 <= _access_key_days <= (_most_access_key_days or 36_500) <= 36_500:
+    raise ImproperlyConfigured(
+        f"KEEPTRUSTS_ACCESS_KEY_DAYS is {_access_key_days}, and must be at least 1 and no more than "
+        f"KEEPTRUSTS_ACCESS_KEY_MAX_DAYS ({_most_access_key_days}), which is 0 (no ceiling) or at most 36500."
+    )
+KEEPTRUSTS_ACCESS_KEY_LIFETIME = timedelta(days=_access_key_days)
+KEEPTRUSTS_ACCESS_KEY_LONGEST_LIFETIME = timedelta(days=_most_access_key_days) if _most_access_key_days else None
 
 # Lifecycle (design: "Rotation"), seconds.
 KEEPTRUSTS_DEFAULT_GRACE = timedelta(seconds=env.int("KEEPTRUSTS_DEFAULT_GRACE_SECONDS", 24 * 60 * 60))

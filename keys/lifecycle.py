@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Any, Final
 from uuid import UUID
 
@@ -23,6 +22,7 @@ from access.preconditions import Precondition
 from access.refusals import Conflict
 from access.rules import require
 from access.text import clean_text, refuse_unknown
+from access.unset import UNSET, Unset
 from audit import clock
 from audit.actions import AuditAction
 from audit.actor import Actor, ActorKind
@@ -40,15 +40,6 @@ from keys.status import KeyStatus
 DECIDED_BY: Final = frozenset({"consumer_group", "allowed_networks", "expires_at"})
 EDITABLE: Final = frozenset({"name", "description", "consumer_group", "expires_at", "allowed_networks", "owner"})
 FINAL: Final = frozenset({KeyStatus.REVOKED, KeyStatus.EXPIRED})
-
-
-class Unset(Enum):
-    """Stands for "not said", where None says something."""
-
-    UNSET = "unset"
-
-
-UNSET: Final = Unset.UNSET
 
 
 def create(

@@ -41,12 +41,17 @@ def own_database(name: str) -> Iterator[str]:
 class Served:
     """Web alone, without worker and beat: what is asked and reported needs neither."""
 
-    def __init__(self, folder: Path, database_url: str, application: str = "keeptrusts.asgi") -> None:
+    def __init__(
+        self, folder: Path, database_url: str, application: str = "keeptrusts.asgi", **environment: str
+    ) -> None:
         self._application = application
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         self._environment = clean_environment(
-            KEEPTRUSTS_DATA_DIR=str(folder), KEEPTRUSTS_SECRET_KEY=secrets.token_urlsafe(50), PORT=str(self.port)
+            KEEPTRUSTS_DATA_DIR=str(folder),
+            KEEPTRUSTS_SECRET_KEY=secrets.token_urlsafe(50),
+            PORT=str(self.port),
+            **environment,
         )
         if database_url:
             self._environment |= {"DATABASE_URL": database_url, "REDIS_URL": os.environ["REDIS_URL"]}
@@ -83,6 +88,12 @@ class Served:
         answer = self._admin.request(method, "/api/v1" + path, json=body)
         assert answer.status_code in {200, 201}, (method, path, answer.status_code, answer.text)
         return answer.json()
+
+    def access_key_of(self, role: str) -> str:
+        """Add a member of this role and return the value of an access key of theirs."""
+        name = f"{role}-{secrets.token_hex(4)}"
+        manage(self._environment, "create_member", name, "--role", role, stdin=PASSWORD + "\n")
+        return manage(self._environment, "create_access_key", name, "--name", "tests").strip()
 
     def _answers(self) -> bool:
         with suppress(httpx.TransportError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from rest_framework.test import APIClient
 from access.models import Member
 from access.rules import PERMISSIONS, Role
 from audit.models import AuditEntry
+from keeptrusts.api import schema
 from tests.factories import make_access_key, make_gateway, make_group, make_key, make_member
 from tests.fixtures import ApiOf
 
@@ -25,6 +27,7 @@ MATRIX: Final[dict[tuple[str, str], tuple[dict[str, Any], int, int, int]]] = {
     ("get", "access-keys/"): (NO_BODY, 200, 200, 200),
     ("post", "access-keys/"): ({"name": "x"}, 201, 201, 201),
     ("get", "access-keys/{own}/"): (NO_BODY, 200, 200, 200),
+    ("patch", "access-keys/{own}/"): ({"name": "x"}, 200, 200, 200),
     ("post", "access-keys/{own}/revoke/"): (NO_BODY, 200, 200, 200),
     ("get", "consumer-groups/"): (NO_BODY, 200, 200, 200),
     ("post", "consumer-groups/"): ({"name": "x", "slug": "x"}, 201, 403, 403),
@@ -124,6 +127,18 @@ def test_every_route_of_the_api_is_in_the_table(names: dict[str, str]) -> None:
     resolve = get_resolver().resolve
     covered = {(resolve(f"/{API}{route.format(own=names['key'], **names)}").route, method) for method, route in MATRIX}
     assert set(routes()) == covered
+
+
+def test_every_operation_of_the_description_is_in_the_table(names: dict[str, str]) -> None:
+    """Said in the words of the description: an operation without a row fails, and a row without an operation."""
+    described = {(method, _shape(path)) for path, methods in schema()["paths"].items() for method in methods}
+    covered = {(method, _shape(f"/{API}{route}".replace("payments", "{slug}"))) for method, route in MATRIX}
+    # The table has one event that is not there.
+    assert {(method, path.replace("usage-events/1/", "usage-events/{}/")) for method, path in covered} == described
+
+
+def _shape(path: str) -> str:
+    return re.sub(r"\{\w+\}", "{}", path)
 
 
 def test_every_permission_is_some_roles() -> None:

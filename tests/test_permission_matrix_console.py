@@ -137,7 +137,7 @@ MATRIX: Final[dict[str, tuple[Answers, Answers]]] = {
     "access/accesskey/": (EVERYONE, EVERYONE),
     "access/accesskey/create/": (MOVED, MOVED),
     "access/accesskey/add/": (EVERYONE, EVERYONE),
-    "access/accesskey/{access_key}/change/": (ADMINS_SEE, NOBODY),
+    "access/accesskey/{access_key}/change/": (ADMINS_SEE, ADMINS_SEE),
     "access/accesskey/{access_key}/revoke/": (ADMINS_SEE, ADMINS_SEE),
     "access/accesskey/{access_key}/history/": (ABSENT, ABSENT),
     "access/accesskey/{access_key}/delete/": (NOBODY, NOBODY),

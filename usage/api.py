@@ -21,7 +21,7 @@ from access.filters import VisibleFilterBackend
 from access.schema import CSV
 from access.viewsets import ApiViewSet
 from audit.exports import export, filters_of
-from audit.parameters import DayFilter, InstantFilter, TextFilter
+from audit.parameters import DayFilter, IdFilter, InstantFilter, TextFilter
 from keys.models import GatewayKey
 from keys.serializers import MetricsJSON, metrics_json
 from usage.csv_export import DAYS, EVENTS, per_day
@@ -75,8 +75,8 @@ class EventJSON(serializers.ModelSerializer[UsageEvent]):
 
 
 class EventFilters(django_filters.FilterSet):
-    key = django_filters.UUIDFilter("key")
-    gateway = django_filters.UUIDFilter("gateway")
+    key = IdFilter("key")
+    gateway = IdFilter("gateway")
     consumer_group = TextFilter("consumer_group__slug", help_text="A slug: the key's group when the request was made.")
     outcome = django_filters.ChoiceFilter(choices=Outcome.choices)
     reason = django_filters.ChoiceFilter(choices=list(REASONS.items()), help_text="Why it was denied.")
