@@ -30,6 +30,7 @@ from audit.api import AuditEntryViewSet
 from gateways.api import GatewayViewSet
 from keys.api import ConsumerGroupViewSet, GatewayKeyViewSet
 from usage.api import KeyMetricsView, UsageEventViewSet
+from webhooks.api import DeliveryViewSet, WebhookEndpointViewSet
 
 
 @functools.cache
@@ -77,6 +78,10 @@ router.register("gateways", GatewayViewSet, basename="gateway")
 router.register("usage-events", UsageEventViewSet, basename="usage-event")
 router.register("audit-entries", AuditEntryViewSet, basename="audit-entry")
 router.register("access-keys", AccessKeyViewSet, basename="access-key")
+router.register("webhook-endpoints", WebhookEndpointViewSet, basename="webhook-endpoint")
+router.register(
+    r"webhook-endpoints/(?P<endpoint_id>[0-9a-fA-F-]{32,36})/deliveries", DeliveryViewSet, basename="webhook-delivery"
+)
 
 exports: dict[str, type[ViewSetMixin]] = {
     "gateway-keys": GatewayKeyViewSet,

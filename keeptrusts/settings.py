@@ -5,6 +5,7 @@ Any variable may be given as NAME_FILE instead: the path of a file that holds th
 
 from __future__ import annotations
 
+import ipaddress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,7 @@ CONTENT_SECURITY_POLICY = {
 INSTALLED_APPS = [
     "keeptrusts.apps.KeeptrustsConfig",
     "gateways.apps.GatewaysConfig",
+    "webhooks.apps.WebhooksConfig",
     "usage.apps.UsageConfig",
     "keys.apps.KeysConfig",
     "access.apps.AccessConfig",
@@ -277,6 +279,8 @@ SPECTACULAR_SETTINGS = {
         "KeyStatus": "keys.status.KeyStatus",
         "VersionState": "keys.status.VersionState",
         "AccessKeyStatus": "access.api.AccessKeyStatus",
+        "DeliveryState": "webhooks.models.DeliveryState",
+        "NoticeType": "webhooks.happenings.NoticeType",
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
@@ -307,6 +311,33 @@ if _retention_days < 31:
         "days, and one that was deleted before would count a second time."
     )
 KEEPTRUSTS_USAGE_RETENTION = timedelta(days=_retention_days)
+
+# Notices (docs/webhooks.md). Plain http and other networks than public ones only where an operator says so.
+KEEPTRUSTS_WEBHOOK_ALLOW_HTTP = env.bool("KEEPTRUSTS_WEBHOOK_ALLOW_HTTP", False)
+try:
+    KEEPTRUSTS_WEBHOOK_ALLOWED_NETWORKS = [
+        ipaddress.ip_network(network.strip()) for network in env.list("KEEPTRUSTS_WEBHOOK_ALLOWED_NETWORKS", [])
+    ]
+except ValueError as error:
+    raise ImproperlyConfigured(f"KEEPTRUSTS_WEBHOOK_ALLOWED_NETWORKS: networks such as 10.1.0.0/16; {error}.") from None
+_notice_days = env.int("KEEPTRUSTS_NOTICE_RETENTION_DAYS", 90)
+if _notice_days < 40:
+    raise ImproperlyConfigured(
+        f"KEEPTRUSTS_NOTICE_RETENTION_DAYS is {_notice_days}, and must be at least 40: a key of whose expiry in 30 "
+        "days nothing is known any more would be warned of again."
+    )
+KEEPTRUSTS_NOTICE_RETENTION = timedelta(days=_notice_days)
+
+# Mail. Without EMAIL_URL none is queued.
+KEEPTRUSTS_MAIL = bool(env.str("EMAIL_URL", ""))
+if KEEPTRUSTS_MAIL:
+    _mail = env.dj_email_url("EMAIL_URL")
+    EMAIL_BACKEND = _mail["EMAIL_BACKEND"]
+    EMAIL_HOST, EMAIL_PORT = _mail["EMAIL_HOST"], _mail["EMAIL_PORT"]
+    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail["EMAIL_HOST_USER"], _mail["EMAIL_HOST_PASSWORD"]
+    EMAIL_USE_TLS, EMAIL_USE_SSL = _mail["EMAIL_USE_TLS"], _mail["EMAIL_USE_SSL"]
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.str("KEEPTRUSTS_MAIL_FROM", f"keeptrusts@{_public.hostname}")
 
 # Celery. Redis where there is one; else a folder, which needs nothing installed.
 CELERY_BROKER_URL = REDIS_URL or broker.URL
