@@ -146,7 +146,7 @@ def set_time_zone(*, actor: Actor, member_id: int, time_zone: str) -> Member:
 
 
 def set_notice_mail(*, actor: Actor, member_id: int, notice_mail: str) -> Member:
-    """Mail a member, who is the actor, these notices: `important`, `all`, `none`. Errors: Forbidden; ValidationError."""
+    """Mail a member, who is the actor, `important` notices, `all` or `none`. Errors: Forbidden; ValidationError."""
     if notice_mail not in {"important", "all", "none"}:
         message = "One of important, all, none."
         raise ValidationError({"notice_mail": ValidationError(message, code="invalid_choice")})

@@ -29,9 +29,11 @@ class PreferencesForm(forms.Form):
     notice_mail = forms.ChoiceField(
         label="Mail about the keys that you own or whose group you manage",
         choices=cast("Any", Member._meta.get_field("notice_mail").choices),
+        # Left out, it stays as it is.
+        required=False,
         widget=UnfoldAdminRadioSelectWidget,
         help_text="What needs attention: expiring and expired, disabled, revoked, idle, used after revocation, the end "
-        "of grace, and what is wrong with the console itself. Mail goes to the address that an Admin has given for you.",
+        "of grace, and what is wrong with the console itself. It goes to the address that an Admin has given for you.",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -50,7 +52,7 @@ def preferences(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         zone = form.cleaned_data["time_zone"]
         set_time_zone(actor=request_actor(request), member_id=member.pk, time_zone=zone)
-        mail = form.cleaned_data["notice_mail"]
+        mail = form.cleaned_data["notice_mail"] or member.notice_mail
         set_notice_mail(actor=request_actor(request), member_id=member.pk, notice_mail=mail)
         messages.success(request, f"Times are shown to you in {zone.replace('_', ' ')} from now on.")
         return HttpResponseRedirect(reverse("admin:preferences"))

@@ -281,6 +281,7 @@ SPECTACULAR_SETTINGS = {
         "AccessKeyStatus": "access.api.AccessKeyStatus",
         "DeliveryState": "webhooks.models.DeliveryState",
         "NoticeType": "webhooks.happenings.NoticeType",
+        "ChosenType": "webhooks.happenings.CHOICES",
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",

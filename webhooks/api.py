@@ -6,11 +6,11 @@ from datetime import timedelta
 from typing import ClassVar
 
 from django.db.models import QuerySet
-from django.shortcuts import get_object_or_404
 from django_filters import ChoiceFilter, FilterSet
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
+from rest_framework.generics import get_object_or_404
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response

@@ -10,7 +10,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import display
@@ -149,10 +149,8 @@ class DeliveryAdmin(ConsoleAdmin[Delivery]):
 
     @display(description="Last attempt")
     def last_attempt(self, delivery: Delivery) -> SafeString | str:
-        attempts = list(delivery.attempts.all())
-        if not attempts:
-            return "none yet"
-        return format_html_join("", "<span>{}</span>", [(told_attempt(attempts[-1]),)])
+        last = delivery.last_attempt
+        return format_html('<span class="kt-wide-cell">{}</span>', told_attempt(last)) if last else "none yet"
 
     @display(description="Happened")
     def occurred(self, delivery: Delivery) -> SafeString:

@@ -44,6 +44,8 @@ OF_ENTRIES: Final[dict[str, NoticeType]] = {
 # What an endpoint may choose from. A test goes to the one endpoint that is tested, whatever it has chosen.
 CHOOSABLE: Final = tuple(type_ for type_ in NoticeType if type_ is not NoticeType.TEST)
 
+CHOICES: Final = [(type_.value, type_.label) for type_ in CHOOSABLE]
+
 # What is mailed to members who want only what asks something of them.
 IMPORTANT: Final = frozenset(
     {

@@ -54,7 +54,7 @@ def _words(notice: Notice, data: dict[str, Any]) -> list[str]:
     """Return the subject and then the lines of the text."""
     if notice.type == NoticeType.AUDIT_ALTERED:
         found = data["verification"]
-        place = f"{settings.PUBLIC_URL}{reverse('admin:audit_auditentry_verify')}"
+        place = f"{settings.PUBLIC_URL}{reverse('admin:audit_auditentry_verify_now')}"
         return [
             "The audit log was found altered",
             f"A verification of {found['sealed']} sealed entries found {found['problems']} problems.",

@@ -191,6 +191,11 @@ class Delivery(models.Model):
     def __str__(self) -> str:
         return f"{self.notice_id} to {self.endpoint_id or self.recipient_id}"
 
+    @property
+    def last_attempt(self) -> Attempt | None:
+        """What was tried last; of attempts that were fetched with the delivery."""
+        return next(reversed(list(self.attempts.all())), None)
+
 
 class Attempt(models.Model):
     """One try of a delivery. status: what an endpoint answered; error: why it counts as failed, "" where it arrived."""

@@ -11,10 +11,8 @@ from rest_framework import serializers
 from access.serializers import InstantField, NumberField, OneOfField, StrictSerializer, TextField
 from audit import clock
 from webhooks.endpoints import LONGEST_OVERLAP
-from webhooks.happenings import CHOOSABLE, NoticeType
+from webhooks.happenings import CHOICES, NoticeType
 from webhooks.models import Attempt, Delivery, DeliveryState, EndpointSecret, WebhookEndpoint
-
-TYPES = [(name.value, name.label) for name in CHOOSABLE]
 
 
 class SecretJSON(serializers.ModelSerializer[EndpointSecret]):
@@ -26,7 +24,7 @@ class SecretJSON(serializers.ModelSerializer[EndpointSecret]):
 
 class EndpointJSON(serializers.ModelSerializer[WebhookEndpoint]):
     owner = serializers.SlugRelatedField("username", read_only=True, allow_null=True)  # type: ignore[var-annotated]
-    event_types = serializers.ListField(child=serializers.ChoiceField(NoticeType.choices), help_text="Empty: all.")
+    event_types = serializers.ListField(child=serializers.ChoiceField(CHOICES), help_text="Empty: all.")
     secrets = serializers.SerializerMethodField()
 
     class Meta:
@@ -106,7 +104,7 @@ class TypesField(serializers.ListField):
     """Names of types."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"child": OneOfField(TYPES), "max_length": len(TYPES), **kwargs})
+        super().__init__(**{"child": OneOfField(CHOICES), "max_length": len(CHOICES), **kwargs})
 
 
 class EndpointChanges(StrictSerializer):

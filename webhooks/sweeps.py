@@ -166,7 +166,7 @@ def _idle_since(now: datetime, after: timedelta, which: Q) -> int:
     keys: GatewayKeyQuerySet = GatewayKey.objects.usable(now).filter(which)
     last = keys.annotate(last=Coalesce(F("metrics__last_used_at"), F("created_at")))
     told = _told(NoticeType.KEY_IDLE, about_at=OuterRef("last"))
-    due = last.filter(~Exists(told), last__lt=since, last__gte=since - IDLE_NEWS)
+    due = last.filter(~Exists(told), last__lte=since, last__gt=since - IDLE_NEWS)
     return _each(due, lambda key, at: _idle(key, at, after))
 
 
@@ -174,7 +174,7 @@ def _idle(key: GatewayKey, now: datetime, after: timedelta) -> Notice | None:
     metrics = getattr(key, "metrics", None)
     used_at = metrics.last_used_at if metrics else None
     last = used_at or key.created_at
-    if last >= now - after or not GatewayKey.objects.usable(now).filter(pk=key.pk).exists():
+    if last > now - after or not GatewayKey.objects.usable(now).filter(pk=key.pk).exists():
         return None
     limit = key.consumer_group.idle_days if key.consumer_group else None
     facts = {"last_used_at": instant(used_at), "idle_days": (now - last).days}
