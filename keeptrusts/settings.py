@@ -317,7 +317,9 @@ KEEPTRUSTS_USAGE_RETENTION = timedelta(days=_retention_days)
 KEEPTRUSTS_WEBHOOK_ALLOW_HTTP = env.bool("KEEPTRUSTS_WEBHOOK_ALLOW_HTTP", False)
 try:
     KEEPTRUSTS_WEBHOOK_ALLOWED_NETWORKS = [
-        ipaddress.ip_network(network.strip()) for network in env.list("KEEPTRUSTS_WEBHOOK_ALLOWED_NETWORKS", [])
+        ipaddress.ip_network(text.strip())
+        for text in env.str("KEEPTRUSTS_WEBHOOK_ALLOWED_NETWORKS", "").split(",")
+        if text.strip()
     ]
 except ValueError as error:
     raise ImproperlyConfigured(f"KEEPTRUSTS_WEBHOOK_ALLOWED_NETWORKS: networks such as 10.1.0.0/16; {error}.") from None
@@ -333,9 +335,14 @@ KEEPTRUSTS_NOTICE_RETENTION = timedelta(days=_notice_days)
 KEEPTRUSTS_MAIL = bool(env.str("EMAIL_URL", ""))
 if KEEPTRUSTS_MAIL:
     _mail = env.dj_email_url("EMAIL_URL")
+    if "EMAIL_BACKEND" not in _mail:
+        # Without the address, which holds a password.
+        raise ImproperlyConfigured(
+            "EMAIL_URL begins with submission:// (port 587, STARTTLS) or smtp:// (smtp://…:465?ssl=true for TLS)."
+        )
     EMAIL_BACKEND = _mail["EMAIL_BACKEND"]
-    EMAIL_HOST, EMAIL_PORT = _mail["EMAIL_HOST"], _mail["EMAIL_PORT"]
-    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail["EMAIL_HOST_USER"], _mail["EMAIL_HOST_PASSWORD"]
+    EMAIL_HOST, EMAIL_PORT = _mail["EMAIL_HOST"] or "", _mail["EMAIL_PORT"]
+    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail["EMAIL_HOST_USER"] or "", _mail["EMAIL_HOST_PASSWORD"] or ""
     EMAIL_USE_TLS, EMAIL_USE_SSL = _mail["EMAIL_USE_TLS"], _mail["EMAIL_USE_SSL"]
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("KEEPTRUSTS_MAIL_FROM", f"keeptrusts@{_public.hostname}")

@@ -114,9 +114,9 @@ def look_up(target: Target, *, resolver: Resolver | None = None, seconds: float 
     return found
 
 
-def check(url: str) -> None:
+def check(url: str, *, resolver: Resolver | None = None) -> None:
     """Return if a notice may be posted to `url` as things are now. Errors: Refused."""
-    look_up(parse(url))
+    look_up(parse(url), resolver=resolver)
 
 
 def is_allowed(text: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import ClassVar
+from uuid import UUID
 
 from django.db.models import QuerySet
 from django_filters import ChoiceFilter, FilterSet
@@ -148,7 +149,7 @@ class DeliveryViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[Delivery]):
         """Send one notice again, also one that has arrived, under the same id."""
         delivery = self.get_object()
         self.body(StrictSerializer)
-        endpoints.redeliver(actor=request_actor(request), endpoint_id=delivery.endpoint_id, delivery_id=delivery.pk)
+        endpoints.redeliver(actor=request_actor(request), endpoint_id=UUID(endpoint_id), delivery_id=delivery.pk)
         return Response(
             self.get_serializer(self.get_queryset().get(pk=delivery.pk)).data, status=status.HTTP_202_ACCEPTED
         )

@@ -63,17 +63,17 @@ def hand_out_due() -> int:
 
 def deliver(delivery_id: UUID) -> Attempt | None:
     """Try a delivery that is due, and keep what came of it; None where it is not due, or somebody else is at it."""
-    claim = _claim(delivery_id)
-    if claim is None:
+    claimed = claim(delivery_id)
+    if claimed is None:
         return None
     delivery = Delivery.objects.select_related("notice", "endpoint", "recipient").get(pk=delivery_id)
     started = clock.now()
     if delivery.endpoint is None:
-        return _keep(delivery, claim, started, mail.send(delivery))
+        return keep(delivery, claimed, started, mail.send(delivery))
     if delivery.endpoint.disabled_at is not None:
         _give_up(delivery, DISABLED_NOTE)
         return None
-    return _keep(delivery, claim, started, _post(delivery, delivery.endpoint, started))
+    return keep(delivery, claimed, started, _post(delivery, delivery.endpoint, started))
 
 
 def forget(kept_for: timedelta, *, batch: int = 1_000) -> int:
@@ -92,7 +92,7 @@ def forget(kept_for: timedelta, *, batch: int = 1_000) -> int:
     return forgotten
 
 
-def _claim(delivery_id: UUID) -> datetime | None:
+def claim(delivery_id: UUID) -> datetime | None:
     """Take the delivery for CLAIM, and return until when; None where it is not to be had. Compare and swap."""
     now = clock.now()
     free = Q(claimed_until__isnull=True) | Q(claimed_until__lte=now)
@@ -110,7 +110,7 @@ def _post(delivery: Delivery, endpoint: WebhookEndpoint, at: datetime) -> Answer
     return posting.post(endpoint.url, notice.body, signing.signed_headers(secrets, notice.pk, at, notice.body))
 
 
-def _keep(delivery: Delivery, claim: datetime, at: datetime, answer: Answer) -> Attempt:
+def keep(delivery: Delivery, claimed: datetime, at: datetime, answer: Answer) -> Attempt:
     """Write the attempt and what follows from it, together."""
     with transaction.atomic():
         # The endpoint first, then the delivery: as `disable` takes them.
@@ -126,9 +126,9 @@ def _keep(delivery: Delivery, claim: datetime, at: datetime, answer: Answer) -> 
         )
         if answer.arrived and row.state != DeliveryState.DELIVERED:
             row.state, row.next_attempt_at, row.finished_at, row.note = DeliveryState.DELIVERED, None, clock.now(), ""
-        elif not answer.arrived and row.state == DeliveryState.PENDING and row.claimed_until == claim:
+        elif not answer.arrived and row.state == DeliveryState.PENDING and row.claimed_until == claimed:
             _plan_next(row)
-        row.claimed_until = None if row.claimed_until == claim else row.claimed_until
+        row.claimed_until = None if row.claimed_until == claimed else row.claimed_until
         row.save()
         if endpoint is not None and not answer.arrived:
             _count_failure(endpoint, answer, at)

@@ -20,7 +20,7 @@ from audit.actions import AuditAction
 from audit.actor import Actor, ActorKind
 from audit.recording import Subject, changes, record
 from webhooks import addresses, signing
-from webhooks.addresses import Refused
+from webhooks.addresses import Refused, Resolver
 from webhooks.happenings import CHOOSABLE, NoticeType
 from webhooks.models import Delivery, DeliveryState, EndpointSecret, WebhookEndpoint
 from webhooks.queueing import announce, hand_over
@@ -44,13 +44,18 @@ class IssuedSecret:
         return f"IssuedSecret({self.secret.hint})"
 
 
-def create_endpoint(*, actor: Actor, name: str, url: str, **particulars: Any) -> IssuedSecret:
+def create_endpoint(
+    *, actor: Actor, name: str, url: str, resolver: Resolver | None = None, **particulars: Any
+) -> IssuedSecret:
     """Make an endpoint and return it with its signing secret, shown this once. particulars: anything in EDITABLE.
 
-    Errors: Forbidden; ValidationError at the field, also for an address that nothing may be sent to.
+    resolver: who says which addresses a name has now, the system's unless it is given; what is sent later always asks
+    the system's. Errors: Forbidden; ValidationError at the field, also for an address that nothing may be sent to.
     """
     require(actor, "webhooks.add_webhookendpoint")
     endpoint = WebhookEndpoint(owner=_member(actor), created_at=clock.now())
+    # Before the transaction: names are looked up.
+    _check_url(url, resolver)
     _apply(endpoint, {"name": name, "url": url, **particulars})
     with transaction.atomic():
         endpoint.full_clean()
@@ -68,14 +73,13 @@ def edit_endpoint(*, actor: Actor, endpoint_id: UUID, changed: Mapping[str, Any]
     Errors: WebhookEndpoint.DoesNotExist; Forbidden; ValidationError at the field.
     """
     if "url" in changed:
-        # Before the lock: names are looked up.
         require(actor, "webhooks.change_webhookendpoint")
         _check_url(changed["url"])
     with transaction.atomic():
         endpoint = _locked(endpoint_id)
         require(actor, "webhooks.change_webhookendpoint", endpoint)
         before = snapshot(endpoint)
-        _apply(endpoint, changed, url_is_checked=True)
+        _apply(endpoint, changed)
         endpoint.full_clean()
         old, new = changes(before, snapshot(endpoint))
         if new:
@@ -232,7 +236,7 @@ def snapshot(endpoint: WebhookEndpoint) -> dict[str, Any]:
     return {field: getattr(endpoint, field) for field in ("name", "url", "description", "event_types")}
 
 
-def _apply(endpoint: WebhookEndpoint, changed: Mapping[str, Any], *, url_is_checked: bool = False) -> None:
+def _apply(endpoint: WebhookEndpoint, changed: Mapping[str, Any]) -> None:
     refuse_unknown(changed, EDITABLE)
     if "name" in changed:
         endpoint.name = clean_text(changed["name"], field="name", limit=100, required=True)
@@ -242,14 +246,12 @@ def _apply(endpoint: WebhookEndpoint, changed: Mapping[str, Any], *, url_is_chec
         endpoint.event_types = _clean_types(changed["event_types"])
     if "url" in changed:
         endpoint.url = changed["url"].strip()
-        if not url_is_checked:
-            _check_url(endpoint.url)
 
 
-def _check_url(url: str) -> None:
+def _check_url(url: str, resolver: Resolver | None = None) -> None:
     url = clean_text(url, field="url", limit=10_000, required=True)
     try:
-        addresses.check(url)
+        addresses.check(url, resolver=resolver)
     except Refused as refused:
         raise ValidationError({"url": ValidationError(str(refused), code=refused.code)}) from refused
 

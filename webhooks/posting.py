@@ -59,7 +59,7 @@ def post(url: str, body: str, headers: Mapping[str, str], *, resolver: Resolver 
             ssl_context=_trust(), network_backend=connection, max_connections=1, retries=0
         ) as pool:
             place = httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
-            sent = {
+            sent: dict[bytes | str, bytes | str] = {
                 "Host": target.authority,
                 "Content-Type": "application/json",
                 "Accept-Encoding": "identity",

@@ -64,7 +64,7 @@ def announce_key(
     )
     about = {**payloads.entry_facts(of_entry), **facts} if of_entry is not None else facts
     data = {"gateway_key": payloads.key_facts(key), **about}
-    warning = {"about_at": about_at, "threshold": threshold}
+    warning: dict[str, Any] = {"about_at": about_at, "threshold": threshold}
     return announce(notice_type, cause, data, at=at, key=key, mail_to=_responsible_for(key), **warning)
 
 

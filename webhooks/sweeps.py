@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from django.db import models, transaction
@@ -156,7 +156,7 @@ def _grace_ending(key: GatewayKey, now: datetime) -> Notice | None:
         return None
     until = ending.valid_until
     cause = f"grace_ending:{key.pk}:{instant(until)}"
-    facts = {"grace_ends_at": instant(until), "version": ending.number}
+    facts: dict[str, Any] = {"grace_ends_at": instant(until), "version": ending.number}
     return announce_key(NoticeType.KEY_GRACE_ENDING, key.pk, cause, about_at=until, **facts)
 
 
@@ -177,7 +177,7 @@ def _idle(key: GatewayKey, now: datetime, after: timedelta) -> Notice | None:
     if last > now - after or not GatewayKey.objects.usable(now).filter(pk=key.pk).exists():
         return None
     limit = key.consumer_group.idle_days if key.consumer_group else None
-    facts = {"last_used_at": instant(used_at), "idle_days": (now - last).days}
+    facts: dict[str, Any] = {"last_used_at": instant(used_at), "idle_days": (now - last).days}
     if limit is not None:
         facts["revoked_from"] = instant(last + timedelta(days=limit))
     return announce_key(NoticeType.KEY_IDLE, key.pk, f"idle:{key.pk}:{instant(last)}", about_at=last, **facts)

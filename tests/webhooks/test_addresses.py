@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 from webhooks import addresses
-from webhooks.addresses import Refused, check, look_up, parse
+from webhooks.addresses import Refused, Resolver, check, look_up, parse
 from webhooks.posting import post
 
 pytestmark = pytest.mark.once
@@ -159,16 +159,21 @@ def test_a_name_without_an_address_is_refused() -> None:
     def fails(host: str, port: int) -> list[str]:
         raise OSError("no such name")
 
-    for resolver in (fails, lambda host, port: []):
+    resolvers: tuple[Resolver, ...] = (fails, lambda host, port: [])
+    for resolver in resolvers:
         with pytest.raises(Refused) as refused:
             look_up(parse("https://hooks.example.com/"), resolver=resolver)
         assert refused.value.code == "unresolvable"
 
 
 def test_nobody_waits_for_a_resolver_that_does_not_answer() -> None:
+    def silent(host: str, port: int) -> list[str]:
+        time.sleep(3)
+        return []
+
     started = time.monotonic()
     with pytest.raises(Refused) as refused:
-        look_up(parse("https://hooks.example.com/"), resolver=lambda host, port: time.sleep(3) or [], seconds=0.2)
+        look_up(parse("https://hooks.example.com/"), resolver=silent, seconds=0.2)
     assert refused.value.code == "unresolvable"
     assert time.monotonic() - started < 1
 

@@ -214,7 +214,7 @@ def test_what_has_failed_is_sent_again_by_hand_under_the_same_id(issued: IssuedS
     make_key()
     work()
     receiver.manner = answering(200)
-    verb = {"actor": TESTS, "endpoint_id": issued.endpoint.pk}
+    verb: dict[str, Any] = {"actor": TESTS, "endpoint_id": issued.endpoint.pk}
     endpoints.enable_endpoint(**verb)
     assert endpoints.redeliver(**verb, since=clock.now()) == 0
     assert endpoints.redeliver(**verb) == 2
@@ -229,7 +229,7 @@ def test_what_has_failed_is_sent_again_by_hand_under_the_same_id(issued: IssuedS
 def test_a_worker_that_died_in_the_midst_has_lost_nothing(issued: IssuedSecret, receiver: Receiver) -> None:
     make_key()
     pk = Delivery.objects.get().pk
-    assert delivering._claim(pk) is not None
+    assert delivering.claim(pk) is not None
     # Claimed, and never heard of again.
     assert delivering.deliver(pk) is None
     with time_machine.travel(clock.now() + delivering.HANDED + timedelta(seconds=1)):
@@ -307,5 +307,5 @@ def test_old_notices_are_forgotten_but_for_what_still_waits(issued: IssuedSecret
     with time_machine.travel(clock.now() + timedelta(days=100)):
         assert delivering.forget(timedelta(days=90)) == 3
         lifecycle.enable(actor=TESTS, key_id=key.pk)
-    assert sorted(Notice.objects.values_list("sequence", flat=True)) == [2, 3]
+    assert list(Notice.objects.order_by("sequence").values_list("sequence", flat=True)) == [2, 3]
     assert json.loads(Notice.objects.get(sequence=3).body)["data"]["sequence"] == 3

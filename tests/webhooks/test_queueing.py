@@ -37,7 +37,7 @@ def data_of(notice: Notice) -> dict[str, Any]:
 
 def test_the_life_of_a_key_is_told_in_order_and_numbered(issued: IssuedSecret) -> None:
     key = make_key(expires_at=clock.now() + timedelta(days=90)).key
-    verb = {"actor": TESTS, "key_id": key.pk}
+    verb: dict[str, Any] = {"actor": TESTS, "key_id": key.pk}
     lifecycle.edit(**verb, changed={"name": "renamed"})
     lifecycle.rotate(**verb)
     lifecycle.extend_grace(**verb, grace=timedelta(days=2))
