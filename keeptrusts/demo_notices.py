@@ -34,7 +34,8 @@ def plan_notices(company: Company) -> None:
     for hours in range(1, 11 * 24, 6):
         company.later(made + timedelta(hours=hours), lambda: _as_if_sent(company))
     company.later(
-        made + timedelta(days=11, hours=20),
+        # After everything else that happens.
+        company.now - timedelta(minutes=3),
         lambda: disable_endpoint(
             actor=admin,
             endpoint_id=Delivery.objects.filter(endpoint__isnull=False).values_list("endpoint", flat=True)[0],
