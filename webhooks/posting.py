@@ -59,7 +59,7 @@ def post(url: str, body: str, headers: Mapping[str, str], *, resolver: Resolver 
             ssl_context=_trust(), network_backend=connection, max_connections=1, retries=0
         ) as pool:
             place = httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
-            sent: dict[bytes | str, bytes | str] = {
+            sent = {
                 "Host": target.authority,
                 "Content-Type": "application/json",
                 "Accept-Encoding": "identity",
@@ -67,7 +67,7 @@ def post(url: str, body: str, headers: Mapping[str, str], *, resolver: Resolver 
                 "User-Agent": "Keeptrusts",
                 **headers,
             }
-            with pool.stream("POST", place, headers=sent, content=body.encode()) as response:
+            with pool.stream("POST", place, headers=list(sent.items()), content=body.encode()) as response:
                 status = response.status
                 _read_some(response.iter_stream(), content)
     except Refused as refused:
