@@ -27,13 +27,14 @@ class PreferencesForm(forms.Form):
     )
 
     notice_mail = forms.ChoiceField(
-        label="Mail about the keys that you own or whose group you manage",
+        label="Notices by mail",
         choices=cast("Any", Member._meta.get_field("notice_mail").choices),
         # Left out, it stays as it is.
         required=False,
         widget=UnfoldAdminRadioSelectWidget,
-        help_text="What needs attention: expiring and expired, disabled, revoked, idle, used after revocation, the end "
-        "of grace, and what is wrong with the console itself. It goes to the address that an Admin has given for you.",
+        help_text="About the keys that you own or whose group you manage. What needs attention: expiring and expired, "
+        "disabled, revoked, idle, used after revocation, the end of grace, and what is wrong with the console itself. "
+        "It goes to the address that an Admin has given for you.",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

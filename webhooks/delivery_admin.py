@@ -79,7 +79,7 @@ class DeliveryAdmin(ConsoleAdmin[Delivery]):
     fieldsets = (
         (None, {"fields": ("type_label", "about", "to", "state_label", "note_words")}),
         ("Times", {"fields": ("occurred", "queued", "next_attempt", "finished")}),
-        ("Notice", {"fields": ("notice_id_text",)}),
+        ("Record", {"fields": ("notice_id_text",)}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:

@@ -20,6 +20,7 @@ from audit.actor import Actor
 from audit.recording import Subject, record
 from keys import lifecycle
 from tests.factories import TESTS, actor_of, make_group, make_key, make_member
+from tests.fixtures import BrowserOf
 from webhooks import delivering, sweeps
 from webhooks.models import Delivery, DeliveryState, Notice
 
@@ -128,3 +129,16 @@ def test_an_altered_audit_log_is_told_to_admins_and_auditors(owner: Member) -> N
     assert recipients() == ["admin@example.com", "auditor@example.com"]
     assert "found altered" in outbox.outbox[0].subject
     assert "https://keys.example.com/admin/audit/auditentry/verify/" in outbox.outbox[0].body
+
+
+def test_a_member_chooses_under_preferences_and_what_is_not_sent_stays(browser: BrowserOf, owner: Member) -> None:
+    client = browser(owner)
+    client.post("/admin/preferences/", {"time_zone": "UTC", "notice_mail": "none"})
+    owner.refresh_from_db()
+    assert owner.notice_mail == "none"
+    client.post("/admin/preferences/", {"time_zone": "Europe/Berlin"})
+    owner.refresh_from_db()
+    assert (owner.notice_mail, owner.time_zone) == ("none", "Europe/Berlin")
+    client.post("/admin/preferences/", {"time_zone": "UTC", "notice_mail": "some"})
+    owner.refresh_from_db()
+    assert owner.time_zone == "Europe/Berlin"
