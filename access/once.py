@@ -1,6 +1,8 @@
-"""A form of the console that makes a secret is carried out once, however often it is sent (a double click, a reload).
+"""A form of the console that makes a secret, or changes much, is carried out once, however often it is sent.
 
-The form carries a token; the token is claimed in the transaction of the effect.
+That is a double click, or a reload.
+
+The form carries a token; the token is claimed in the transaction of the effect, or before it where that is many.
 """
 
 from __future__ import annotations
@@ -50,6 +52,28 @@ def once(*, member: Member, path: str, token: UUID) -> Iterator[dict[str, Any]]:
         yield note
         claim.body = note
         claim.save(update_fields=["body"])
+
+
+@contextmanager
+def begin_once(*, member: Member, path: str, token: UUID) -> Iterator[dict[str, Any]]:
+    """Carry out the block, which makes transactions of its own, unless a form with this token was begun before.
+
+    Yields the note, which is kept when the block ends, however that is, for who asks `note_of`. Errors: AlreadyDone,
+    with the note as far as it is known.
+    """
+    claim = _claim(member, path[:300], f"form {token}")
+    note: dict[str, Any] = {}
+    try:
+        yield note
+    finally:
+        claim.body = note
+        claim.save(update_fields=["body"])
+
+
+def note_of(*, member: Member, path: str, token: UUID) -> dict[str, Any] | None:
+    """Return the note of a form that this member has sent; {} while it is carried out, None where there is none."""
+    sent = IdempotencyRecord.objects.filter(member=member, method="POST", path=path[:300], key=f"form {token}").first()
+    return None if sent is None else sent.body or {}
 
 
 def _claim(member: Member, path: str, key: str) -> IdempotencyRecord:

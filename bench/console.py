@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from bench.load import say
 from tests.servers import postgresql
@@ -27,9 +27,11 @@ KEYS: Final = "/admin/keys/gatewaykey/"
 GROUPS: Final = "/admin/keys/consumergroup/"
 GATEWAYS: Final = "/admin/gateways/gateway/"
 EVENTS: Final = "/admin/usage/usageevent/"
+HYGIENE: Final = "/admin/hygiene/"
 AUDIT: Final = "/admin/audit/auditentry/"
 MEMBERS: Final = "/admin/access/member/"
 ACCESS_KEYS: Final = "/admin/access/accesskey/"
+FORM: Final = "application/x-www-form-urlencoded"
 ADMIN: Final = ("admin",)
 BOTH: Final = ("admin", "manager")
 # What the issue allows (docs/performance.md).
@@ -40,11 +42,15 @@ PATIENCE: Final = 15
 
 
 class Page(NamedTuple):
-    """A page to measure. path: with the names of `_facts` in braces. by: who asks for it."""
+    """A page to measure. path: with the names of `_facts` in braces. by: who asks for it.
+
+    sent: what is posted to it, with these names too; only where that changes nothing. None: it is a GET.
+    """
 
     name: str
     path: str
     by: tuple[str, ...] = BOTH
+    sent: Mapping[str, str] | None = None
 
 
 PAGES: Final = (
@@ -78,8 +84,22 @@ PAGES: Final = (
     Page("keys, create", f"{KEYS}add/"),
     Page("key, busy", f"{KEYS}{{key}}/change/"),
     Page("key, rotating", f"{KEYS}{{rotating}}/change/"),
+    # What comes after the page of a key, and after that of one that is rotating.
+    Page("key, denials", f"{KEYS}{{key}}/denials/"),
+    Page("key, cut-over", f"{KEYS}{{rotating}}/cutover/"),
     Page("key, quiet", f"{KEYS}{{quiet}}/change/"),
     Page("key, revoked", f"{KEYS}{{revoked}}/change/"),
+    # --- cleaning up: what needs attention, its lists, and what a fix of the first 1,000 would do ---
+    Page("hygiene", HYGIENE),
+    *(Page(f"hygiene, list of {a}", f"{KEYS}?attention={a}&status=active&status=rotating") for a in (
+        "expiring_7", "expiring_30", "long_grace", "unused", "never_used", "no_expiry", "unscoped", "owner_left")),
+    *(Page(f"hygiene, {f} of {a}", f"{HYGIENE}{f}/?concern={a}") for f, a in (
+        ("set-expiry", "no_expiry"), ("disable", "unused"), ("revoke", "never_used"), ("end-grace", "long_grace"),
+        ("scope", "unscoped"), ("owner", "owner_left"))),
+    Page("hygiene, set-expiry of 1,000 sent", f"{HYGIENE}set-expiry/", sent={
+        "step": "preview", "ids": "{thousand}", "days": "30"}),
+    Page("keys, revoke of 1,000 selected", f"{KEYS}?p=1", sent={
+        "action": "revoke_selected", "_selected_action": "{thousand}"}),
     # --- groups and gateways ---
     Page("groups", GROUPS),
     Page("groups, by live keys", f"{GROUPS}?o=-3"),
@@ -106,6 +126,30 @@ PAGES: Final = (
     Page("events, search: part of names", f"{EVENTS}?q=ledger"),
     Page("events, search: nothing", f"{EVENTS}?q=xyzzyxyzzy"),
     Page("event", f"{EVENTS}{{event}}/change/"),
+    # --- usage over longer windows ---
+    *(
+        Page(f"{kind}, {window}", f"{address}{{{fact}}}/change/?window={window}")
+        for kind, address, fact in (("key", KEYS, "key"), ("group", GROUPS, "group"), ("gateway", GATEWAYS, "gateway"))
+        for window in ("7d", "30d")
+    ),
+    Page("dashboard, attention", "/admin/attention/"),
+    # --- finding a key, and why a request was refused ---
+    Page("find a key", "/admin/find-a-key/"),
+    Page("why refused", "/admin/why-refused/?window=30d"),
+    Page("why refused, by reason", "/admin/why-refused/?window=30d&reason=key_unknown"),
+    *(
+        Page(f"why refused, search: {what}", f"/admin/why-refused/?window=30d&q={term}")
+        for what, term in (
+            ("decision id", "{refused_decision}"),
+            ("key's id", "{refused_key}"),
+            ("part of names", "ledger"),
+            ("group", "team-001"),
+            ("address", "10.1.2.7"),
+            ("address without any", "203.0.113.7"),
+            ("nothing", "xyzzyxyzzy"),
+        )
+    ),
+    Page("why refused, one event", "/admin/why-refused/{refused}/"),
     # --- the audit log ---
     Page("audit", AUDIT),
     Page("audit, page 50", f"{AUDIT}?p={{far_entries}}"),
@@ -214,7 +258,8 @@ def _rows(repeat: int, only: str) -> Iterator[dict[str, object]]:
             name = f"{page.name} ({role})"
             if only not in name:
                 continue
-            row = {"page": name, **_measured(clients[role], page.path.format(**facts[role]), repeat)}
+            path, sent = page.path.format(**facts[role]), _filled(page.sent, facts[role])
+            row = {"page": name, **_measured(clients[role], path, repeat, sent)}
             say(f"{name}: {row['median_ms']} ms, {row['queries']} queries")
             yield row
 
@@ -238,6 +283,8 @@ def _facts(member: Any) -> dict[str, str]:
     active = keys.in_status(KeyStatus.ACTIVE)
     busy = some(active.filter(metrics__isnull=False).order_by("-metrics__requests_24h"))
     event = some(UsageEvent.objects.filter(key=busy).order_by("-occurred_at"))
+    denied = member.visible(UsageEvent.objects.filter(key__isnull=False, reason="key_revoked"))
+    refused = some(denied.order_by("-occurred_at"))
     return {
         "key": str(busy.pk),
         "key_start": str(busy.pk)[:8],
@@ -250,12 +297,16 @@ def _facts(member: Any) -> dict[str, str]:
         "gateway": str(some(Gateway.objects.order_by("name")).pk),
         "event": str(event.pk),
         "decision": event.decision_id,
+        "refused": str(refused.pk),
+        "refused_key": str(refused.key_id),
+        "refused_decision": refused.decision_id,
         "entry": str(some(AuditEntry.objects.filter(object_id=str(busy.pk)).order_by("-id")).pk),
         "member": str(member.pk),
         # Where there are fewer pages, the last ones.
         "far": str(_page(keys.count(), 50, 400)),
         "far_events": str(_page(member.visible(UsageEvent.objects.all())[:2_500].count(), 50, 50)),
         "far_entries": str(_page(member.visible(AuditEntry.objects.all())[:2_500].count(), 50, 50)),
+        "thousand": ",".join(str(pk) for pk in active.order_by("pk").values_list("pk", flat=True)[:1_000]),
         "day": f"{datetime.now(UTC) - timedelta(days=3):%Y-%m-%d}",
     }
 
@@ -264,12 +315,21 @@ def _page(count: int, size: int, most: int) -> int:
     return max(1, min(count // size, most))
 
 
-def _measured(client: Any, path: str, repeat: int) -> dict[str, object]:
+def _filled(sent: Mapping[str, str] | None, facts: Mapping[str, str]) -> str | None:
+    """Return what a page is sent, as a browser writes it; the rows that are ticked in a list are one value each."""
+    if sent is None:
+        return None
+    filled = {name: value.format(**facts) for name, value in sent.items()}
+    fields = {name: value.split(",") if name == "_selected_action" else [value] for name, value in filled.items()}
+    return urlencode(fields, doseq=True)
+
+
+def _measured(client: Any, path: str, repeat: int, sent: str | None = None) -> dict[str, object]:
     times, queries, size, ends = [], 0, 0, time.monotonic() + PATIENCE
     for number in range(repeat + 2):
         with _counted() as counter:
             started = time.perf_counter()
-            response = client.get(path)
+            response = client.get(path) if sent is None else client.post(path, sent, FORM)
             content = response.getvalue()
             took = (time.perf_counter() - started) * 1_000
         if response.status_code != 200:

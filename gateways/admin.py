@@ -31,7 +31,7 @@ from access.reveal import Secret, reveal_in_dialog
 from audit import clock
 from audit.links import entries_link
 from audit.moments import duration, moment
-from gateways import explaining_pages, finding_pages  # noqa: F401  # pages that register themselves
+from gateways import denials_page, explaining_pages, finding_pages  # noqa: F401  # pages that register themselves
 from gateways.models import ClientAddress, Gateway, GatewayToken, UsageSource
 from gateways.registry import EDITABLE, IssuedToken, create_gateway, edit_gateway, rotate_token
 from keys.models import ConsumerGroup

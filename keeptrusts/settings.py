@@ -6,6 +6,7 @@ Any variable may be given as NAME_FILE instead: the path of a file that holds th
 from __future__ import annotations
 
 import ipaddress
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -179,11 +180,16 @@ else:
         "keepalives_interval": 2,
         "keepalives_count": 3,
         "tcp_user_timeout": 10_000,  # milliseconds
-        # PostgreSQL compiles what it takes for a long query: that took up to 2.5 s of lists that need 30 ms without.
-        "options": "-c jit=off",
         "pool": {"min_size": 1, "max_size": env.int("KEEPTRUSTS_DATABASE_POOL", 10), "timeout": 5},
         **DATABASES["default"].get("OPTIONS", {}),
     }
+    if env.bool("KEEPTRUSTS_DATABASE_POOLER", False):
+        # A pooler that gives a connection for one transaction at a time, such as PgBouncer: it takes no options at the
+        # start of a connection, and what is fetched between two transactions would be asked of another server process.
+        DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
+    else:
+        # PostgreSQL compiles what it takes for a long query: that took up to 2.5 s of lists that need 30 ms without.
+        DATABASES["default"]["OPTIONS"].setdefault("options", "-c jit=off -c hash_mem_multiplier=8")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 if REDIS_URL:
@@ -288,6 +294,25 @@ SPECTACULAR_SETTINGS = {
         "access.schema.describe_errors",
     ],
 }
+
+# The audit log's checkpoints (docs/audit.md): who signs them, who believes which signature, how old the newest may be,
+# and where they are copied to, outside the database.
+KEEPTRUSTS_AUDIT_ORIGIN = env.str("KEEPTRUSTS_AUDIT_ORIGIN", f"{_public.netloc}/audit")
+if not re.fullmatch(r"[^\s+]+", KEEPTRUSTS_AUDIT_ORIGIN):
+    raise ImproperlyConfigured("KEEPTRUSTS_AUDIT_ORIGIN names the log in each checkpoint: no spaces, and no +.")
+KEEPTRUSTS_AUDIT_SIGNING_KEY = env.str("KEEPTRUSTS_AUDIT_SIGNING_KEY", "")
+KEEPTRUSTS_AUDIT_PUBLIC_KEYS: list[str] = env.list("KEEPTRUSTS_AUDIT_PUBLIC_KEYS", [])
+KEEPTRUSTS_CHECKPOINT_SECONDS = env.int("KEEPTRUSTS_CHECKPOINT_SECONDS", 60)
+if not 1 <= KEEPTRUSTS_CHECKPOINT_SECONDS <= 3_600:
+    raise ImproperlyConfigured("KEEPTRUSTS_CHECKPOINT_SECONDS must be between 1 and 3600.")
+KEEPTRUSTS_CHECKPOINT_FILE = Path(
+    env.str("KEEPTRUSTS_CHECKPOINT_FILE", "") or DATA_DIR / "audit-checkpoints.ndjson"
+).absolute()
+# host:port (UDP), or the path of a socket such as /dev/log; an address that takes a POST.
+KEEPTRUSTS_CHECKPOINT_SYSLOG = env.str("KEEPTRUSTS_CHECKPOINT_SYSLOG", "")
+if not re.fullmatch(r"(/.+|.+:[0-9]{1,5})?", KEEPTRUSTS_CHECKPOINT_SYSLOG):
+    raise ImproperlyConfigured("KEEPTRUSTS_CHECKPOINT_SYSLOG is host:port, or the path of a socket such as /dev/log.")
+KEEPTRUSTS_CHECKPOINT_URL = env.str("KEEPTRUSTS_CHECKPOINT_URL", "")
 
 # Lifecycle (design: "Rotation"), seconds.
 KEEPTRUSTS_DEFAULT_GRACE = timedelta(seconds=env.int("KEEPTRUSTS_DEFAULT_GRACE_SECONDS", 24 * 60 * 60))

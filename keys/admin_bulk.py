@@ -17,7 +17,8 @@ from audit.actions import AuditAction
 from audit.exports import filters_of, record_export
 from keys import bulk
 from keys.csv_export import csv_of
-from keys.hygiene_pages import FIXES, preview_page
+from keys.hygiene_pages import FIXES, RELATED, preview_page
+from keys.key_lists import keys_of_page
 from keys.models import GatewayKey
 
 # More than this is for the API, which sends row by row; here a file is made in memory.
@@ -33,7 +34,8 @@ def _fixes_selected(slug: str, description: str) -> Callable[..., HttpResponse |
         screen: ConsoleAdmin[GatewayKey], request: HttpRequest, queryset: QuerySet[GatewayKey]
     ) -> HttpResponse | None:
         # One more than allowed is enough to know that there are too many.
-        keys = list(queryset.select_related(*JOINED).order_by("name", "id")[: bulk.MOST_AT_ONCE + 1])
+        found = queryset.select_related(None).prefetch_related(*RELATED).order_by("name", "id")
+        keys = keys_of_page(found, 0, bulk.MOST_AT_ONCE + 1)
         if len(keys) > bulk.MOST_AT_ONCE:
             messages.error(request, f"At most {bulk.MOST_AT_ONCE:,} keys can be changed at once. Select fewer.")
             return None

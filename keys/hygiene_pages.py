@@ -10,27 +10,36 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django import forms
 from django.core.exceptions import BadRequest, ValidationError
+from django.db.models import prefetch_related_objects
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.html import format_html_join
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
-from access.actors import caller, request_actor
+from access.actors import caller
 from access.console import add_errors
 from access.models import Member
 from access.pages import console_page, page_context
 from audit import clock
-from keys import bulk, hygiene
-from keys.bulk import BulkResult, Fix, Plan
+from keys import attention, bulk, hygiene  # noqa: F401  # the dashboard's part registers itself
+from keys.alignment import Align
+from keys.bulk import Fix, Plan
+from keys.fix_results import carry_out
+from keys.key_lists import keys_of_page
 from keys.models import MOST_DAYS, ConsumerGroup, GatewayKey, GatewayKeyQuerySet
 from keys.offers import PERMISSIONS
 
-JOINED: Final = ("consumer_group", "owner", "metrics")
+# What a plan looks at of each key: fetched once for all keys that share it, which takes half as long as joined.
+RELATED: Final = ("consumer_group", "owner")
+# So many keys of a preview stand in its table.
+SHOWN: Final = 50
 
 
 class FixForm(forms.Form):
@@ -148,6 +157,16 @@ FIXES: Final = {
             previewed=True,
         ),
         FixPage(
+            "align",
+            "Bring into line",
+            "Bring {keys} into line",
+            "A missing or later expiry becomes the one that is allowed, a grace is cut short, networks are narrowed.",
+            "rule",
+            "edit",
+            FixForm,
+            lambda given: Align(),
+        ),
+        FixPage(
             "end-grace",
             "End grace",
             "End the grace of {keys}",
@@ -217,8 +236,9 @@ def fix_page(request: HttpRequest, fix: FixPage) -> HttpResponse:
         except ValidationError as error:
             add_errors(form, error)
         else:
-            return _result_page(request, fix, made, ids, skipped, back)
-    keys = list(_visible(member).filter(pk__in=[*ids, *skipped][: bulk.MOST_AT_ONCE]).select_related(*JOINED))
+            left, token = skipped[: bulk.MOST_AT_ONCE], _token(request.POST.get("form_token", ""))
+            return carry_out(request, made, ids, left, title=fix.title, back=back, token=token)
+    keys = list(_visible(member).filter(pk__in=[*ids, *skipped][: bulk.MOST_AT_ONCE]).prefetch_related(*RELATED))
     keys.sort(key=lambda key: (key.name, key.pk))
     return preview_page(request, fix, keys, back=back, form=form, anew=confirmed and form.is_valid())
 
@@ -235,20 +255,21 @@ def preview_page(
     keys: Sequence[GatewayKey],
     *,
     back: str,
-    total: int | None = None,
+    is_start: bool = False,
     form: FixForm | None = None,
     anew: bool = False,
 ) -> HttpResponse:
     """Return the page that shows what `fix` would do to each of `keys`, and changes nothing.
 
-    back: the address to return to. total: how many keys there are, where these are the first of them. form: what was
-    given, if anything was. anew: whether this was to be confirmed, with other particulars than those seen.
+    back: the address to return to. is_start: whether these are the first of more keys. form: what was given, if
+    anything was. anew: whether this was to be confirmed, with other particulars than those seen.
     """
     member = caller(request)
     form = form or fix.form(member=member)
     plans = _plans(member, fix, form, keys)
     doable = [plan for plan in plans or [] if not plan.why_not]
     skipped = [plan for plan in plans or [] if plan.why_not]
+    prefetch_related_objects([plan.key for plan in doable[:SHOWN]], "metrics")
     context = page_context(
         request,
         fix.title,
@@ -257,6 +278,12 @@ def preview_page(
         keys=keys,
         doable=doable,
         skipped=skipped,
+        # A long page is slow to make and to read: of the many more, each is named in a line of its own.
+        first=doable[:SHOWN],
+        others=_lines(doable[SHOWN:]),
+        first_skipped=skipped[:SHOWN],
+        other_skipped=_lines(skipped[SHOWN:]),
+        form_token=uuid4(),
         planned=plans is not None,
         # Before there is a plan, none of them is skipped.
         ids=_joined([plan.key for plan in doable] if plans is not None else keys),
@@ -264,8 +291,7 @@ def preview_page(
         shown=_shown(form) if plans is not None else "",
         button=fix.button(len(doable)),
         working=f"Working on {_keys(len(doable))} …",
-        left=max(0, (total or 0) - len(keys)),
-        total=total or len(keys),
+        is_start=is_start,
         anew=anew,
         back=back,
     )
@@ -279,38 +305,12 @@ def _preview_of_concern(request: HttpRequest, fix: FixPage, slug: str) -> HttpRe
         raise Http404("no such concern")
     now = clock.now()
     usable = _visible(caller(request)).usable(now)
-    found = hygiene.concerned(usable, slug, now).select_related(*JOINED).order_by("name", "pk")
-    keys = list(found[: bulk.MOST_AT_ONCE])
-    total = len(keys) if len(keys) < bulk.MOST_AT_ONCE else found.count()
-    return preview_page(request, fix, keys, back=reverse("admin:hygiene"), total=total)
-
-
-def _result_page(
-    request: HttpRequest, fix: FixPage, made: Fix, ids: Sequence[UUID], skipped: Sequence[UUID], back: str
-) -> HttpResponse:
-    """Do it, and say of each key what became of it; of those that were left out, why."""
-    member, actor = caller(request), request_actor(request)
-    everything = [*ids, *skipped[: bulk.MOST_AT_ONCE]]
-    keys = {key.pk: key for key in _visible(member).filter(pk__in=everything).select_related(*JOINED)}
-    left = bulk.preview(member, made, [keys[key_id] for key_id in skipped if key_id in keys])
-    results = bulk.apply_many(actor=actor, fix=made, key_ids=[key_id for key_id in ids if key_id in keys])
-    bulk.record_refusals(actor, results)
-    # What the member does not see does not exist.
-    results += [BulkResult(key_id, None, GatewayKey.DoesNotExist()) for key_id in ids if key_id not in keys]
-    done = [result for result in results if result.error is None]
-    change = next((result.key.narrowing for result in done if result.key is not None), None)
-    context = page_context(
-        request,
-        f"{fix.title}: result",
-        fix=fix,
-        done=len(done),
-        refused=len(results) - len(done),
-        rows=[(keys.get(result.key_id), result) for result in results],
-        left=left,
-        where=change.told("In force") if change is not None else "",
-        back=back,
+    found = hygiene.concerned(usable, slug, now).prefetch_related(*RELATED).order_by("name", "pk")
+    # One more than allowed is enough to know that there are more.
+    keys = keys_of_page(found, 0, bulk.MOST_AT_ONCE + 1)
+    return preview_page(
+        request, fix, keys[: bulk.MOST_AT_ONCE], back=reverse("admin:hygiene"), is_start=len(keys) > bulk.MOST_AT_ONCE
     )
-    return TemplateResponse(request, "keys/fix_result.html", context)
 
 
 def _plans(member: Member, fix: FixPage, form: FixForm, keys: Sequence[GatewayKey]) -> list[Plan] | None:
@@ -349,6 +349,19 @@ def _ids(text: str) -> list[UUID]:
         return list(dict.fromkeys(UUID(part) for part in text.split(",") if part))
     except ValueError as error:
         raise BadRequest("not the id of a key") from error
+
+
+def _token(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise BadRequest("the form is incomplete: load the page again") from error
+
+
+def _lines(plans: Sequence[Plan]) -> SafeString:
+    """Return a list item for each: quicker than a template's loop."""
+    lines = ((plan.key.name, plan.key.hint, plan.why_not or f"{plan.before} → {plan.after}") for plan in plans)
+    return format_html_join("", '<li>{} <span class="kt-mono">{}</span>: {}</li>', lines)
 
 
 def _joined(keys: Iterable[GatewayKey]) -> str:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, Func, OuterRef, Q, QuerySet, UUIDField
+from django.db.models.fields.related_lookups import RelatedIn
 from django.db.models.sql.compiler import SQLCompiler
 
 from access.models import Member
@@ -56,7 +58,24 @@ def reachable_keys(member: Member, prefix: str = "") -> Q:
     if member.role != Role.MANAGER:
         return Q()
     groups = managed_groups(member).values("pk")
-    return Q(**{f"{prefix}consumer_group__in": groups}) | Q(**{f"{prefix}consumer_group__isnull": True})
+    return Q(**{f"{prefix}consumer_group__any_of": groups}) | Q(**{f"{prefix}consumer_group__isnull": True})
+
+
+class AnyOf(RelatedIn):
+    """IN, for a subquery with few rows, which PostgreSQL looks up in an index.
+
+    Of IN (SELECT …) beside an OR it believes that half of the table fits, and goes through all of it.
+    """
+
+    lookup_name = "any_of"
+
+    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
+        group, of_group = self.process_lhs(compiler, connection)
+        groups, of_groups = self.process_rhs(compiler, connection)
+        return f"{group} = ANY(ARRAY{groups})", (*of_group, *of_groups)
+
+
+models.ForeignKey.register_lookup(AnyOf)
 
 
 @visibility_rule(GatewayKey)

@@ -31,6 +31,10 @@ MATRIX: Final[dict[tuple[str, str], tuple[dict[str, Any], int, int, int]]] = {
     ("post", "consumer-groups/"): ({"name": "x", "slug": "x"}, 201, 403, 403),
     ("get", "consumer-groups/payments/"): (NO_BODY, 200, 200, 200),
     ("patch", "consumer-groups/payments/"): ({"name": "x"}, 200, 403, 403),
+    ("post", "consumer-groups/payments/policy-preview/"): ({"idle_days": 1}, 200, 403, 403),
+    ("get", "policy/"): (NO_BODY, 200, 200, 200),
+    ("patch", "policy/"): ({"idle_days": 30}, 200, 403, 403),
+    ("post", "policy/preview/"): ({"idle_days": 30}, 200, 403, 403),
     ("get", "gateway-keys/"): (NO_BODY, 200, 200, 200),
     ("post", "gateway-keys/"): ({"name": "x", "consumer_group": "payments"}, 201, 201, 403),
     ("get", "gateway-keys/{key}/"): (NO_BODY, 200, 200, 200),
@@ -68,6 +72,8 @@ MATRIX: Final[dict[tuple[str, str], tuple[dict[str, Any], int, int, int]]] = {
     ("get", "audit-entries/{entry}/"): (NO_BODY, 200, 200, 200),
     ("get", "audit-entries/export.csv"): (NO_BODY, 200, 403, 200),
     ("get", "audit-entries/verify/"): (NO_BODY, 200, 403, 200),
+    # Nothing is sealed here yet.
+    ("get", "audit-entries/checkpoint/"): (NO_BODY, 404, 403, 404),
 }
 ROLES: Final = [Role.ADMIN, Role.MANAGER, Role.AUDITOR]
 
@@ -101,7 +107,8 @@ def test_each_role_is_answered_by_the_rule_book(
     assert answer.status_code == answers[ROLES.index(role)], getattr(answer, "content", b"")
     recorded = AuditEntry.objects.filter(action__endswith="_refused").count() - before
     # Whoever is refused a change, or an export, leaves a trace; asking for the proof, or for a list, changes nothing.
-    only_asks = "verify" in route or (method == "get" and "webhook" in route)
+    proof = route.startswith("audit-entries/") and "export" not in route
+    only_asks = proof or (method == "get" and "webhook" in route)
     assert recorded == (answer.status_code in {403, 409} and not only_asks)
 
 

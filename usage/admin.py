@@ -26,6 +26,7 @@ from audit.narrowing import carried, days, with_filters
 from keys.models import GatewayKey, KeyVersion
 from usage import cutover_page  # noqa: F401  # its page registers itself
 from usage.models import Outcome, UsageEvent
+from usage.newest import newest
 from usage.reasons import REASONS
 
 STATUS_CLASSES: Final = {
@@ -38,7 +39,8 @@ STATUS_CLASSES: Final = {
     "none": "Not reported",
 }
 # So many keys a search by name looks at; beyond that, the name says too little.
-MOST_KEYS: Final = 200
+MOST_KEYS: Final = 100
+ROWS_SHOWN: Final = 50
 
 
 class ReasonFilter(DropdownFilter):
@@ -97,7 +99,7 @@ class UsageEventAdmin(ConsoleAdmin[UsageEvent]):
     ordering = ("-occurred_at", "-id")
     actions_list = ("export_all",)
     paginator = InfinitePaginator
-    list_per_page = 50
+    list_per_page = ROWS_SHOWN
     fieldsets = (
         (None, {"fields": ("time", "outcome_label", "reason_words", "gateway", "decision_id", "event_id")}),
         ("Key", {"fields": ("key", "version_text", "group_text")}),
@@ -124,15 +126,19 @@ class UsageEventAdmin(ConsoleAdmin[UsageEvent]):
             return queryset, False
         # A whole value, pasted, finds its key by the part that may be shown.
         if term.startswith("kt_"):
-            versions = KeyVersion.objects.filter(hint__startswith=term[:HINT_LENGTH]).values("pk")[:MOST_KEYS]
-            return queryset.filter(version__in=list(versions.values_list("pk", flat=True))), False
-        keys = cast("Member", request.user).visible(GatewayKey.objects.all())
+            hinted = KeyVersion.objects.filter(hint__startswith=term[:HINT_LENGTH]).values_list("pk", "key_id")
+            keys = dict(hinted[:MOST_KEYS])
+            # By the key, too: its index is in the order of time.
+            return newest(queryset.filter(version__in=keys), "key", set(keys.values()), _shown(request)), False
         named = Q(name__icontains=term)
         if (key_id := _uuid(term)) is not None:
             named |= Q(pk=key_id)
-        found = list(keys.filter(named).values_list("pk", flat=True)[:MOST_KEYS])
+        visible = cast("Member", request.user).visible(GatewayKey.objects.all())
+        found = list(visible.filter(named).values_list("pk", flat=True)[:MOST_KEYS])
         # One or the other: with OR between them, PostgreSQL uses the index of neither.
-        return queryset.filter(Q(key__in=found) if found else Q(decision_id=term)), False
+        if not found:
+            return queryset.filter(decision_id=term), False
+        return newest(queryset, "key", found, _shown(request)), False
 
     def has_export_permission(self, request: HttpRequest) -> bool:
         return self.allows(request, "export")
@@ -210,6 +216,12 @@ class UsageEventAdmin(ConsoleAdmin[UsageEvent]):
     @display(description="Received")
     def received(self, event: UsageEvent) -> SafeString:
         return moment(event.received_at)
+
+
+def _shown(request: HttpRequest) -> int:
+    """Return how many rows there are up to the page that is asked for, and one more: whether there is another."""
+    page = request.GET.get("p", "")
+    return ROWS_SHOWN * (int(page) if page.isdecimal() and len(page) < 5 else 1) + 1
 
 
 def _uuid(term: str) -> UUID | None:

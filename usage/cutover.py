@@ -45,7 +45,11 @@ class Cell:
 def old_value_use(key: GatewayKey, now: datetime) -> dict[str, Any]:
     """Return when the older values in grace were last used, whether they have gone quiet, and who sent them."""
     add_up()
-    old = [version for version in _in_play(key, now) if version.valid_until is not None]
+    return _use(key, _in_play(key, now), now)
+
+
+def _use(key: GatewayKey, versions: list[KeyVersion], now: datetime) -> dict[str, Any]:
+    old = [version for version in versions if version.valid_until is not None]
     uses = [at for version in old if (at := getattr(getattr(version, "metrics", None), "last_used_at", None))]
     last_used_at = max(uses, default=None)
     senders = _senders(old, now) if old else []
@@ -64,9 +68,15 @@ def cutover(key: GatewayKey) -> dict[str, Any]:
     now = clock.now()
     if key.status_at(now) is not KeyStatus.ROTATING:
         return {"key": key, "is_running": False}
-    use = old_value_use(key, now)
+    add_up()
     versions = _in_play(key, now)
-    return {**use, "is_running": True, "now": now, "versions": versions, "steps": _steps(versions, now)}
+    return {
+        **_use(key, versions, now),
+        "is_running": True,
+        "now": now,
+        "versions": versions,
+        "steps": _steps(versions, now),
+    }
 
 
 def _in_play(key: GatewayKey, now: datetime) -> list[KeyVersion]:

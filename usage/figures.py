@@ -164,10 +164,14 @@ def of_gateway(gateway_id: UUID) -> Q:
 
 
 def seen_by(member: Member) -> Q:
-    """The condition for buckets of what `member` may see; a Manager sees those of their keys."""
+    """The condition for buckets of what `member` may see.
+
+    A Manager sees those of keys that were in their groups, or unscoped, when the requests were made: as the figures of
+    a group count them, and without a look at the key of every bucket.
+    """
     if member.role != Role.MANAGER:
         return Q()
-    return reachable_keys(member, "version__key__") & Q(version__isnull=False)
+    return reachable_keys(member) & Q(version__isnull=False)
 
 
 def figures(scope: Q, *, window: timedelta = DAY, at: datetime | None = None) -> Figures:

@@ -119,6 +119,6 @@ def test_the_console_tells_it_in_a_sentence(console: Client) -> None:
 
 def test_the_console_tells_it_of_many(console: Client) -> None:
     keys = [make_key().key for _ in range(3)]
-    sent = {"step": "apply", "ids": ",".join(str(key.pk) for key in keys), "reason": "leaked"}
-    answer = console.post("/admin/hygiene/revoke/", sent)
+    sent = {"step": "apply", "ids": ",".join(str(key.pk) for key in keys), "reason": "leaked", "form_token": uuid4()}
+    answer = console.post("/admin/hygiene/revoke/", sent, follow=True)
     assert re.search(rf"3 keys done \. {TOLD.format('In force')}", text_of(answer))

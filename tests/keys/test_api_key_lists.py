@@ -161,8 +161,8 @@ def test_a_page_takes_the_same_queries_however_many_keys(
         make_key(consumer_group=group)
     admin_api.get(KEYS)
     for _ in range(2):
-        # The access key, the count, the keys with group, members and figures, their versions.
-        with django_assert_num_queries(4):
+        # The access key, the count, which keys, these with group, members and figures, their versions.
+        with django_assert_num_queries(5):
             assert admin_api.get(KEYS).status_code == 200
         for _ in range(5):
             lifecycle.rotate(actor=TESTS, key_id=make_key(consumer_group=group).key.pk)

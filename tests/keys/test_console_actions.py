@@ -13,6 +13,7 @@ import pytest
 from django.test import Client
 
 from access.models import Member
+from access.once import begin_once
 from access.tokens import digest
 from audit import clock
 from audit.actions import AuditAction
@@ -34,7 +35,7 @@ def rotation(**given: Any) -> dict[str, Any]:
 def buttons(client: Client, key: GatewayKey) -> list[str]:
     """Return the actions that the page of a key offers."""
     page = client.get(page_of(key)).content.decode()
-    return re.findall(rf'hx-get="/admin/keys/gatewaykey/{key.pk}/([a-z_]+)/"', page)
+    return re.findall(rf'hx-get="/admin/keys/gatewaykey/{key.pk}/([a-z_]+)/"(?! hx-trigger)', page)
 
 
 def selected(action: str, *keys: GatewayKey, **given: Any) -> dict[str, Any]:
@@ -203,14 +204,18 @@ def test_the_page_of_a_key_offers_what_role_and_state_allow(
 
 def shown(page: Any, step: str = "apply", **given: Any) -> dict[str, Any]:
     """Return what the form of a preview sends."""
-    hidden = {name: page.context[name] for name in ("ids", "shown", "back")}
+    hidden = {name: page.context[name] for name in ("ids", "shown", "back", "form_token")}
     return {**hidden, "skipped": page.context["skipped_ids"], "step": step, **given}
 
 
 def results(page: Any) -> dict[str, str]:
     """Return, by the name of each key, why nothing was done; "" where it was."""
-    told = {str(key or result.key_id): result.why_not for key, result in page.context["rows"]}
-    return told | {plan.key.name: plan.why_not for plan in page.context["left"]}
+    return {str(row.key or row.key_id): row.why for row in page.context["rows"]}
+
+
+def confirm(client: Client, slug: str, given: dict[str, Any]) -> Any:
+    """Send a form that was confirmed; return the page of results that it leads to."""
+    return client.post(BULK.format(slug), {"form_token": uuid4(), **given}, follow=True)
 
 
 def test_bulk_revoke_asks_first_and_says_what_will_be_hit(console: Console, manager: Member) -> None:
@@ -234,7 +239,7 @@ def test_bulk_revoke_revokes_what_was_confirmed(console: Console, admin: Member)
     first, second, third = (make_key().key for _ in range(3))
     client = console(admin)
     page = client.post(f"{KEYS}?status=active", selected("revoke_selected", first, second))
-    answer = client.post(BULK.format("revoke"), shown(page, reason="Team dissolved"))
+    answer = confirm(client, "revoke", shown(page, reason="Team dissolved"))
     assert "2 keys done" in text_of(answer)
     assert f'href="{KEYS}?status=active"' in answer.content.decode()
     for key in (first, second, third):
@@ -246,14 +251,14 @@ def test_bulk_revoke_revokes_what_was_confirmed(console: Console, admin: Member)
 def test_bulk_revoke_of_what_is_not_theirs_is_refused_and_recorded(console: Console, manager: Member) -> None:
     make_group(managers=[make_member("manager")])
     unscoped = make_key("unscoped").key
-    answer = console(manager).post(BULK.format("revoke"), {"step": "apply", "ids": str(unscoped.pk)})
+    answer = confirm(console(manager), "revoke", {"step": "apply", "ids": str(unscoped.pk)})
     assert results(answer) == {"unscoped": "Your role does not allow this."}
     assert AuditEntry.objects.get(action=AuditAction.KEY_REVOKE_REFUSED).object_id == str(unscoped.pk)
 
 
 def test_a_key_that_the_member_does_not_see_is_no_key_in_bulk_either(console: Console, manager: Member) -> None:
     hidden = make_key(consumer_group=make_group(managers=[make_member("manager")])).key
-    answer = console(manager).post(BULK.format("disable"), {"step": "apply", "ids": str(hidden.pk)})
+    answer = confirm(console(manager), "disable", {"step": "apply", "ids": str(hidden.pk)})
     assert results(answer) == {str(hidden.pk): "There is no such key."}
     assert hidden.status is KeyStatus.ACTIVE
 
@@ -288,7 +293,7 @@ def test_bulk_set_expiry_is_capped_by_the_policy_of_each_group(console: Console,
     then = {plan.key.name: plan.after for plan in page.context["doable"]}
     assert "the most that" in then["strict"]
     assert "the most that" not in then["free"]
-    answer = client.post(BULK.format("set-expiry"), shown(page, days="90"))
+    answer = confirm(client, "set-expiry", shown(page, days="90"))
     assert results(answer) == {"free": "", "strict": ""}
     for key, days in ((strict, 30), (free, 90)):
         key.refresh_from_db()
@@ -306,7 +311,7 @@ def test_other_particulars_than_those_seen_are_shown_before_they_are_carried_out
     assert "You have changed what is to be done" in again.content.decode()
     key.refresh_from_db()
     assert key.expires_at is None
-    client.post(BULK.format("set-expiry"), shown(again, days="7"))
+    confirm(client, "set-expiry", shown(again, days="7"))
     key.refresh_from_db()
     assert key.expires_at is not None
 
@@ -328,7 +333,7 @@ def test_bulk_owner_names_somebody_who_is_there(console: Console, admin: Member,
     page = client.post(KEYS, selected("owner_selected", key, theirs))
     again = client.post(BULK.format("owner"), shown(page, "preview", owner=manager.pk))
     assert {plan.key.name: plan.why_not for plan in again.context["skipped"]} == {"theirs": "Its owner already."}
-    answer = client.post(BULK.format("owner"), shown(again, owner=manager.pk))
+    answer = confirm(client, "owner", shown(again, owner=manager.pk))
     assert results(answer) == {"orphan": "", "theirs": "Its owner already."}
     key.refresh_from_db()
     assert key.owner == manager
@@ -342,7 +347,7 @@ def test_bulk_scope_leaves_out_what_the_groups_policy_does_not_allow(console: Co
     page = client.post(KEYS, selected("scope_selected", for_ever, short))
     assert page.context["doable"] == []
     again = client.post(BULK.format("scope"), shown(page, "preview", group=group.pk))
-    answer = client.post(BULK.format("scope"), shown(again, group=group.pk))
+    answer = confirm(client, "scope", shown(again, group=group.pk))
     told = results(answer)
     assert told["short"] == ""
     assert "requires an expiry" in told["for-ever"]
@@ -356,14 +361,73 @@ def test_bulk_disable_and_end_grace_tell_what_became_of_each_key(console: Consol
     lifecycle.rotate(actor=TESTS, key_id=one.pk, grace=timedelta(days=3))
     client = console(admin)
     page = client.post(KEYS, selected("end_grace_selected", one, two))
-    ended = results(client.post(BULK.format("end-grace"), shown(page)))
+    ended = results(confirm(client, "end-grace", shown(page)))
     assert ended == {"one": "", "two": "No older value of this key is accepted."}
     page = client.post(KEYS, selected("disable_selected", one, two))
     # Meanwhile somebody else has done it to one of them.
     lifecycle.disable(actor=TESTS, key_id=two.pk)
-    answer = client.post(BULK.format("disable"), shown(page))
+    answer = confirm(client, "disable", shown(page))
     assert results(answer) == {"one": "", "two": "This key is disabled. There is nothing to do."}
     assert "1 key done , 1 refused" in text_of(answer)
+
+
+def test_a_fix_that_was_confirmed_is_carried_out_once_however_often_it_is_sent(console: Console, admin: Member) -> None:
+    one, two = make_key("one").key, make_key("two").key
+    client = console(admin)
+    sent = shown(client.post(KEYS, selected("disable_selected", one, two)))
+    first = client.post(BULK.format("disable"), sent)
+    assert first.status_code == 302
+    lifecycle.enable(actor=TESTS, key_id=one.pk)
+    assert client.post(BULK.format("disable"), sent).headers["Location"] == first.headers["Location"]
+    for _ in range(2):
+        assert results(client.get(first.headers["Location"])) == {"one": "", "two": ""}
+    one.refresh_from_db()
+    assert one.status is KeyStatus.ACTIVE
+    assert AuditEntry.objects.filter(action=AuditAction.KEY_DISABLED).count() == 2
+
+
+def test_a_result_is_only_for_who_did_it(console: Console, admin: Member, manager: Member) -> None:
+    client = console(admin)
+    answer = confirm(client, "disable", shown(client.post(KEYS, selected("disable_selected", make_key().key))))
+    result = answer.request["PATH_INFO"]
+    assert "no-store" in answer.headers["Cache-Control"]
+    assert console(manager).get(result).status_code == 404
+
+
+def test_a_result_that_is_not_known_yet_is_said_so(console: Console, admin: Member) -> None:
+    token = uuid4()
+    result = f"/admin/hygiene/result/{token}/"
+    with begin_once(member=admin, path=result, token=token):
+        assert "not done yet or was interrupted" in text_of(console(admin).get(result))
+
+
+def test_a_result_of_what_broke_off_is_said_to_have_broken_off(console: Console, admin: Member) -> None:
+    token = uuid4()
+    result = f"/admin/hygiene/result/{token}/"
+    with pytest.raises(ZeroDivisionError), begin_once(member=admin, path=result, token=token):
+        raise ZeroDivisionError
+    assert "not done yet or was interrupted" in text_of(console(admin).get(result))
+
+
+def test_many_keys_are_all_named_before_and_told_after(console: Console, admin: Member) -> None:
+    keys = [make_key(f"key-{number:03}").key for number in range(120)]
+    for key in keys[:60]:
+        lifecycle.disable(actor=TESTS, key_id=key.pk)
+    client = console(admin)
+    page = client.post(KEYS, selected("disable_selected", *keys))
+    text = text_of(page)
+    assert "and 10 more, which will be changed too" in text
+    assert "and 10 more, which will be left too" in text
+    assert all(text.count(key.name) == 1 for key in keys)
+    answer = confirm(client, "disable", shown(page))
+    told = results(answer) | results(client.get(f"{answer.request['PATH_INFO']}?p=2"))
+    assert told == {key.name: "This key is disabled already." if key in keys[:60] else "" for key in keys}
+    assert "60 keys done , 60 left as they were" in text_of(answer)
+
+
+def test_a_fix_without_its_token_is_a_bad_request(console: Console, admin: Member) -> None:
+    sent = {"step": "apply", "ids": str(make_key().key.pk)}
+    assert console(admin).post(BULK.format("disable"), sent).status_code == 400
 
 
 @pytest.mark.parametrize("given", [{"ids": "no-uuid"}, {"skipped": "1,2"}])

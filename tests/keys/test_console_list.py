@@ -170,6 +170,8 @@ def test_sorting_puts_what_has_no_value_last_both_ways(console: Console, admin: 
     assert names(client, o=by["last_used"]) == ["first", "second", "third"]
     assert names(client, o=-by["last_used"]) == ["second", "first", "third"]
     assert names(client, o=-by["requests"]) == ["first", "second", "third"]
+    # No request is 0 requests.
+    assert names(client, o=by["requests"]) == ["third", "second", "first"]
     for number in by.values():
         assert len(names(client, o=number)) == 3
 

@@ -48,11 +48,11 @@ def of(key: GatewayKey, what: str = "cutover") -> str:
     return f"/admin/keys/gatewaykey/{key.pk}/{what}/"
 
 
-def test_the_page_of_a_rotating_key_asks_for_its_cutover_anew(client: Client) -> None:
-    key = rotating()
-    page = client.get(of(key, "change")).content.decode()
-    assert f'hx-get="{of(key)}" hx-trigger="every 5s"' in page
-    assert "Cut-over" not in client.get(of(make_key("other").key, "change")).content.decode()
+def test_the_page_of_a_rotating_key_asks_for_its_cutover_and_again_and_again(client: Client) -> None:
+    key, other = rotating(), make_key("other").key
+    assert f'hx-get="{of(key)}" hx-trigger="load"' in client.get(of(key, "change")).content.decode()
+    assert f'hx-get="{of(key)}" hx-trigger="every 5s"' in client.get(of(key)).content.decode()
+    assert of(other) not in client.get(of(other, "change")).content.decode()
 
 
 def test_the_cutover_stops_asking_when_it_is_over(client: Client) -> None:

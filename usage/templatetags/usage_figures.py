@@ -20,7 +20,7 @@ from audit import clock
 from audit.moments import zone
 from keys.models import ConsumerGroup, GatewayKey, KeyVersion
 from keys.status import VersionState
-from usage.cutover import cutover, old_value_use
+from usage.cutover import old_value_use
 from usage.figures import (
     DAY,
     WINDOWS,
@@ -108,12 +108,6 @@ def versions_usage(versions: Iterable[tuple[KeyVersion, VersionState]], *, accep
             for version, state in rows
         ]
     }
-
-
-@register.inclusion_tag("usage/cutover.html")
-def key_cutover(key: GatewayKey) -> dict[str, Any]:
-    """Draw the rotation of a key while it runs; the fragment asks for itself anew."""
-    return cutover(key)
 
 
 @register.inclusion_tag("usage/old_value.html")

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("access", "0003_invitation"),
+        ("access", "0004_invitation_groups"),
     ]
 
     operations = [
