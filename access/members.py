@@ -153,6 +153,23 @@ def set_time_zone(*, actor: Actor, member_id: int, time_zone: str) -> Member:
     return member
 
 
+def set_notice_mail(*, actor: Actor, member_id: int, notice_mail: str) -> Member:
+    """Mail a member, who is the actor, `important` notices, `all` or `none`. Errors: Forbidden; ValidationError."""
+    if notice_mail not in {"important", "all", "none"}:
+        message = "One of important, all, none."
+        raise ValidationError({"notice_mail": ValidationError(message, code="invalid_choice")})
+    with transaction.atomic():
+        member: Member = Member.objects.select_for_update(no_key=True).get(pk=member_id)
+        if actor.id != str(member.pk):
+            raise Forbidden("access.change_member", member)
+        before, member.notice_mail = member.notice_mail, notice_mail
+        if before != notice_mail:
+            member.save(update_fields=["notice_mail"])
+            old, new = {"notice_mail": before}, {"notice_mail": notice_mail}
+            record(AuditAction.MEMBER_EDITED, actor, about(member), old, new)
+    return member
+
+
 def snapshot(member: Member) -> dict[str, Any]:
     """Return what the audit log says of a member."""
     return {"username": member.username} | {field: getattr(member, field) for field in EDITABLE}

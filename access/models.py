@@ -46,6 +46,14 @@ class Member(AbstractBaseUser):
     )
     # In which times are shown to them; an IANA name. Files, the API and jobs speak UTC.
     time_zone = models.CharField(max_length=64, default="UTC", db_default="UTC", editable=False)
+    # Which notices are mailed to them about what they answer for (webhooks/happenings.py).
+    notice_mail = models.CharField(
+        max_length=16,
+        choices=[("important", "What needs attention"), ("all", "Everything"), ("none", "Nothing")],
+        default="important",
+        db_default="important",
+        editable=False,
+    )
     date_joined = models.DateTimeField("joined", editable=False)
 
     # What the access key that they came with is held to; set for one request (access/access_keys.py).
@@ -62,6 +70,9 @@ class Member(AbstractBaseUser):
         constraints = [
             models.CheckConstraint(condition=Q(role__in=Role.values), name="member_role_known"),
             models.CheckConstraint(condition=~Q(username=""), name="member_username_given"),
+            models.CheckConstraint(
+                condition=Q(notice_mail__in=["important", "all", "none"]), name="member_notice_mail_known"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -36,6 +36,7 @@ from keys.api import ConsumerGroupViewSet, GatewayKeyViewSet
 from keys.policy_api import PolicyViewSet
 from keys.report_api import AccessReviewViewSet, RotationComplianceViewSet, TeamReviewViewSet
 from usage.api import KeyMetricsView, UsageDayViewSet, UsageEventViewSet
+from webhooks.api import DeliveryViewSet, WebhookEndpointViewSet
 
 
 @functools.cache
@@ -88,6 +89,10 @@ router.register("usage-events", UsageEventViewSet, basename="usage-event")
 router.register("audit-entries", AuditEntryViewSet, basename="audit-entry")
 router.register("members", MemberViewSet, basename="member")
 router.register("access-keys", AccessKeyViewSet, basename="access-key")
+router.register("webhook-endpoints", WebhookEndpointViewSet, basename="webhook-endpoint")
+router.register(
+    r"webhook-endpoints/(?P<endpoint_id>[0-9a-fA-F-]{32,36})/deliveries", DeliveryViewSet, basename="webhook-delivery"
+)
 
 exports: dict[str, type[ViewSetMixin]] = {
     "gateway-keys": GatewayKeyViewSet,

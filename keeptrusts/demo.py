@@ -31,6 +31,7 @@ from audit.actor import Actor
 from audit.sealing import seal
 from gateways.models import Gateway, UsageSource
 from gateways.registry import create_gateway, rotate_token
+from keeptrusts.demo_notices import plan_notices
 from keeptrusts.demo_traffic import Traffic
 from keys import lifecycle, sweeps
 from keys.groups import create_group, edit_group
@@ -196,6 +197,7 @@ def seed(say: Callable[[str], None]) -> dict[str, str]:
         passwords = _found(company)
         _plan_keys(company)
         _plan_daily_life(company)
+        plan_notices(company)
         while company.events:
             at, _, happens = heapq.heappop(company.events)
             with clock.standing_at(at):

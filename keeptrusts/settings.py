@@ -5,6 +5,7 @@ Any variable may be given as NAME_FILE instead: the path of a file that holds th
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -91,6 +92,7 @@ CONTENT_SECURITY_POLICY = {
 INSTALLED_APPS = [
     "keeptrusts.apps.KeeptrustsConfig",
     "gateways.apps.GatewaysConfig",
+    "webhooks.apps.WebhooksConfig",
     "usage.apps.UsageConfig",
     "keys.apps.KeysConfig",
     "access.apps.AccessConfig",
@@ -292,6 +294,9 @@ SPECTACULAR_SETTINGS = {
         "MemberState": "access.member_api.MemberState",
         "Role": "access.rules.Role",
         "BulkOutcome": "keys.bulk_api.Outcome",
+        "DeliveryState": "webhooks.models.DeliveryState",
+        "NoticeType": "webhooks.happenings.NoticeType",
+        "ChosenType": "webhooks.happenings.CHOICES",
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
@@ -355,6 +360,40 @@ KEEPTRUSTS_USAGE_RETENTION = timedelta(days=_retention_days)
 
 # Exports that a process sends at once. Each keeps a connection of its pool while it is read.
 KEEPTRUSTS_EXPORTS_AT_ONCE = env.int("KEEPTRUSTS_EXPORTS_AT_ONCE", 4)
+
+# Notices (docs/webhooks.md). Plain http and other networks than public ones only where an operator says so.
+KEEPTRUSTS_WEBHOOK_ALLOW_HTTP = env.bool("KEEPTRUSTS_WEBHOOK_ALLOW_HTTP", False)
+try:
+    KEEPTRUSTS_WEBHOOK_ALLOWED_NETWORKS = [
+        ipaddress.ip_network(text.strip())
+        for text in env.str("KEEPTRUSTS_WEBHOOK_ALLOWED_NETWORKS", "").split(",")
+        if text.strip()
+    ]
+except ValueError as error:
+    raise ImproperlyConfigured(f"KEEPTRUSTS_WEBHOOK_ALLOWED_NETWORKS: networks such as 10.1.0.0/16; {error}.") from None
+_notice_days = env.int("KEEPTRUSTS_NOTICE_RETENTION_DAYS", 90)
+if _notice_days < 40:
+    raise ImproperlyConfigured(
+        f"KEEPTRUSTS_NOTICE_RETENTION_DAYS is {_notice_days}, and must be at least 40: a key of whose expiry in 30 "
+        "days nothing is known any more would be warned of again."
+    )
+KEEPTRUSTS_NOTICE_RETENTION = timedelta(days=_notice_days)
+
+# Mail. Without EMAIL_URL none is queued.
+KEEPTRUSTS_MAIL = bool(env.str("EMAIL_URL", ""))
+if KEEPTRUSTS_MAIL:
+    _mail = env.dj_email_url("EMAIL_URL")
+    if "EMAIL_BACKEND" not in _mail:
+        # Without the address, which holds a password.
+        raise ImproperlyConfigured(
+            "EMAIL_URL begins with submission:// (port 587, STARTTLS) or smtp:// (smtp://…:465?ssl=true for TLS)."
+        )
+    EMAIL_BACKEND = _mail["EMAIL_BACKEND"]
+    EMAIL_HOST, EMAIL_PORT = _mail["EMAIL_HOST"] or "", _mail["EMAIL_PORT"]
+    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail["EMAIL_HOST_USER"] or "", _mail["EMAIL_HOST_PASSWORD"] or ""
+    EMAIL_USE_TLS, EMAIL_USE_SSL = _mail["EMAIL_USE_TLS"], _mail["EMAIL_USE_SSL"]
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.str("KEEPTRUSTS_MAIL_FROM", f"keeptrusts@{_public.hostname}")
 
 # Celery. Redis where there is one; else a folder, which needs nothing installed.
 CELERY_BROKER_URL = REDIS_URL or broker.URL

@@ -16,6 +16,7 @@ from audit.models import AuditEntry
 from keeptrusts.api import schema
 from tests.factories import make_access_key, make_gateway, make_group, make_key, make_member
 from tests.fixtures import ApiOf
+from tests.webhooks.makers import make_delivery
 
 pytestmark = pytest.mark.django_db
 API: Final = "api/v1/"
@@ -66,6 +67,18 @@ MATRIX: Final[dict[tuple[str, str], tuple[dict[str, Any], int, int, int]]] = {
     ("get", "gateways/{gateway}/"): (NO_BODY, 200, 200, 200),
     ("patch", "gateways/{gateway}/"): ({"name": "x"}, 200, 403, 403),
     ("post", "gateways/{gateway}/rotate-token/"): (NO_BODY, 200, 403, 403),
+    ("get", "webhook-endpoints/"): (NO_BODY, 200, 403, 403),
+    ("post", "webhook-endpoints/"): ({"name": "x", "url": "https://8.8.8.8/"}, 201, 403, 403),
+    ("get", "webhook-endpoints/{endpoint}/"): (NO_BODY, 200, 404, 404),
+    ("patch", "webhook-endpoints/{endpoint}/"): ({"name": "x"}, 200, 404, 404),
+    ("post", "webhook-endpoints/{endpoint}/rotate-secret/"): (NO_BODY, 200, 404, 404),
+    ("post", "webhook-endpoints/{endpoint}/test/"): (NO_BODY, 202, 404, 404),
+    ("post", "webhook-endpoints/{endpoint}/redeliver/"): (NO_BODY, 202, 404, 404),
+    ("post", "webhook-endpoints/{endpoint}/disable/"): (NO_BODY, 200, 404, 404),
+    ("post", "webhook-endpoints/{endpoint}/enable/"): (NO_BODY, 409, 404, 404),
+    ("get", "webhook-endpoints/{endpoint}/deliveries/"): (NO_BODY, 200, 403, 403),
+    ("get", "webhook-endpoints/{endpoint}/deliveries/{delivery}/"): (NO_BODY, 200, 404, 404),
+    ("post", "webhook-endpoints/{endpoint}/deliveries/{delivery}/redeliver/"): (NO_BODY, 202, 404, 404),
     ("get", "usage-events/"): (NO_BODY, 200, 200, 200),
     ("get", "usage-events/1/"): (NO_BODY, 404, 404, 404),
     ("get", "usage-events/export.csv"): (NO_BODY, 200, 200, 200),
@@ -90,8 +103,11 @@ def names(manager: Member) -> dict[str, str]:
     group = make_group("payments", managers=[manager])
     key = make_key(consumer_group=group).key
     entry = AuditEntry.objects.get(action="gateway_key.created")
+    delivery = make_delivery(key)
     other = make_member("auditor")
     return {
+        "endpoint": str(delivery.endpoint_id),
+        "delivery": str(delivery.pk),
         "key": str(key.pk),
         "member": str(other.pk),
         "gateway": str(make_gateway().gateway.pk),

@@ -22,6 +22,7 @@ from tests.factories import make_access_key, make_gateway, make_group, make_key,
 from tests.fixtures import BrowserOf
 from tests.pages import SENT
 from tests.usage.test_console import make_event
+from tests.webhooks.makers import make_delivery
 
 pytestmark = pytest.mark.django_db
 ROLES: Final = [Role.ADMIN, Role.MANAGER, Role.AUDITOR]
@@ -121,6 +122,25 @@ MATRIX: Final[dict[str, tuple[Answers, Answers]]] = {
     "audit/auditentry/{entry}/history/": (ABSENT, ABSENT),
     "audit/auditentry/{entry}/delete/": (NOBODY, NOBODY),
     "audit/auditentry/{entry}/": (MOVED, MOVED),
+    "webhooks/webhookendpoint/": (ADMINS, ADMINS),
+    "webhooks/webhookendpoint/create/": ((302, 403, 403), (302, 403, 403)),
+    "webhooks/webhookendpoint/add/": (ADMINS, ADMINS),
+    "webhooks/webhookendpoint/{endpoint}/change/": (ADMINS, ADMINS),
+    "webhooks/webhookendpoint/{endpoint}/send_test/": (ADMINS_SEE, ADMINS_SEE),
+    "webhooks/webhookendpoint/{endpoint}/rotate_secret/": (ADMINS_SEE, ADMINS_SEE),
+    "webhooks/webhookendpoint/{endpoint}/redeliver/": (ADMINS_SEE, ADMINS_SEE),
+    "webhooks/webhookendpoint/{endpoint}/enable/": (ADMINS_SEE, ADMINS_SEE),
+    "webhooks/webhookendpoint/{endpoint}/disable/": (ADMINS_SEE, ADMINS_SEE),
+    "webhooks/webhookendpoint/{endpoint}/history/": (ABSENT, ABSENT),
+    "webhooks/webhookendpoint/{endpoint}/delete/": (NOBODY, NOBODY),
+    "webhooks/webhookendpoint/{endpoint}/": (MOVED, MOVED),
+    "webhooks/delivery/": (ADMINS, ADMINS),
+    "webhooks/delivery/add/": (NOBODY, NOBODY),
+    "webhooks/delivery/{delivery}/change/": (ADMINS, NOBODY),
+    "webhooks/delivery/{delivery}/send_again/": (ADMINS_SEE, ADMINS_SEE),
+    "webhooks/delivery/{delivery}/history/": (ABSENT, ABSENT),
+    "webhooks/delivery/{delivery}/delete/": (NOBODY, NOBODY),
+    "webhooks/delivery/{delivery}/": (MOVED, MOVED),
     "access/member/": (ADMINS, ADMINS),
     "access/member/create/": ((302, 403, 403), (302, 403, 403)),
     "access/member/add/": (ADMINS, ADMINS),
@@ -152,12 +172,15 @@ def world(manager: Member) -> dict[str, Any]:
     issued = make_key(consumer_group=group)
     gateway = make_gateway(consumer_groups=[group]).gateway
     somebody = make_member(Role.AUDITOR)
+    delivery = make_delivery(issued.key)
     return {
         "group": group,
         "key": issued.key,
         "gateway": gateway,
         "event": make_event(gateway, issued),
         "denial": make_event(gateway, issued, reason="grace_over"),
+        "endpoint": delivery.endpoint,
+        "delivery": delivery,
         "member": somebody,
         "access_key": make_access_key(somebody).access_key,
         "entry": AuditEntry.objects.get(object_type="gateway_key"),
@@ -284,7 +307,7 @@ def _addresses(patterns: list[Any], place: str = "") -> Iterator[str]:
 def _models() -> list[type[Model]]:
     return [
         model
-        for app in ("audit", "access", "keys", "gateways", "usage")
+        for app in ("audit", "access", "keys", "gateways", "usage", "webhooks")
         for model in apps.get_app_config(app).get_models()
     ]
 

@@ -28,6 +28,7 @@ def test_the_description_is_made_without_a_warning(tmp_path: Any) -> None:
 def test_it_describes_every_route_of_the_design(schema: dict[str, Any]) -> None:
     routes = {path.removeprefix("/api/v1/"): set(methods) for path, methods in schema["paths"].items()}
     verbs = ("rotate", "end-grace", "extend-grace", "disable", "enable", "revoke")
+    endpoint_verbs = ("rotate-secret", "test", "redeliver", "disable", "enable")
     assert routes == {
         "me/": {"get"},
         "access-keys/": {"get", "post"},
@@ -56,6 +57,12 @@ def test_it_describes_every_route_of_the_design(schema: dict[str, Any]) -> None:
         "gateways/": {"get", "post"},
         "gateways/{id}/": {"get", "patch"},
         "gateways/{id}/rotate-token/": {"post"},
+        "webhook-endpoints/": {"get", "post"},
+        "webhook-endpoints/{id}/": {"get", "patch"},
+        **{f"webhook-endpoints/{{id}}/{verb}/": {"post"} for verb in endpoint_verbs},
+        "webhook-endpoints/{endpoint_id}/deliveries/": {"get"},
+        "webhook-endpoints/{endpoint_id}/deliveries/{id}/": {"get"},
+        "webhook-endpoints/{endpoint_id}/deliveries/{id}/redeliver/": {"post"},
         "usage-events/": {"get"},
         "usage-events/{id}/": {"get"},
         "usage-events/export.csv": {"get"},
