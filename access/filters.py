@@ -50,6 +50,7 @@ class StrictFilterBackend(DjangoFilterBackend):
         if not one_object:
             known |= {"page", "page_size", "cursor"} if getattr(view, "action", None) == "list" else set()
             known |= {"search"} if _is_searched(view) else set()
+            known |= getattr(view, "own_parameters", frozenset())
             known |= {"ordering"} if getattr(view, "ordering_fields", None) else set()
         errors: dict[str, list[ErrorDetail]] = {}
         for name, values in request.query_params.lists():

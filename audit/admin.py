@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final, cast
 from weakref import WeakKeyDictionary
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.auth import get_user_model
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.db import DataError
@@ -26,9 +27,12 @@ from unfold.paginator import InfinitePaginator
 
 from audit.actions import AuditAction
 from audit.actor import Actor, ActorKind
+from audit.bundles import NoEvidence, evidence
 from audit.change_lists import StrictChangeList
-from audit.console_export import export_list
+from audit.console_export import export_list, to_list
 from audit.entry_export import ENTRIES, until_now
+from audit.export_slots import TooManyExports
+from audit.exports import filters_of
 from audit.list_filters import DayRangeFilter
 from audit.models import AuditEntry, AuditLeaf
 from audit.moments import moment
@@ -130,7 +134,7 @@ class AuditEntryAdmin(ModelAdmin):
     list_max_show_all = 50
     show_full_result_count = False
     actions = None
-    actions_list: Any = ("export_all", "verify_now")
+    actions_list: Any = ("export_all", "export_evidence", "verify_now")
     fieldsets: ClassVar[Any] = (
         (None, {"fields": ("time", "what", "object_text", "actor_text", "credential_text", "origin")}),
         ("What changed", {"fields": ("changes",)}),
@@ -201,6 +205,18 @@ class AuditEntryAdmin(ModelAdmin):
     def export_all(self, request: HttpRequest) -> HttpResponseBase:
         """Give out what the list shows, row by row; that it was taken is in the log before the first one."""
         return export_list(self, request, ENTRIES, actor=_actor(request), narrow=until_now)
+
+    @action(description="Export evidence", url_path="evidence", icon="assured_workload", permissions=["export"])
+    def export_evidence(self, request: HttpRequest) -> HttpResponseBase:
+        """Give out what the list shows as a bundle that proves itself offline (docs/audit.md)."""
+        try:
+            entries = until_now(self.get_changelist_instance(request).queryset)
+            return evidence(request, entries, actor=_actor(request), filters=filters_of(request.GET))
+        except IncorrectLookupParameters:
+            return to_list(self, request)
+        except (NoEvidence, TooManyExports) as error:
+            messages.error(request, str(error))
+            return to_list(self, request)
 
     # --- proof --------------------------------------------------------------------------------------------------------
 

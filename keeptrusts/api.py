@@ -112,6 +112,11 @@ v1: list[URLPattern | URLResolver] = [
         path(f"{name}/export.csv", view.as_view({"get": "export"}), name=f"{name}-export")
         for name, view in exports.items()
     ),
+    path(
+        "audit-entries/evidence/",
+        AuditEntryViewSet.as_view({"get": "evidence"}, own_parameters=frozenset({"since"})),
+        name="audit-entries-evidence",
+    ),
     path("policy/", PolicyViewSet.as_view({"get": "retrieve", "patch": "partial_update"}), name="policy"),
     path("policy/preview/", PolicyViewSet.as_view({"post": "policy_preview"}), name="policy-preview"),
     *(path(f"reports/{slug}/", view.as_view({"get": "review"}), name=slug) for slug, view in reports.items()),

@@ -117,6 +117,8 @@ MATRIX: Final[dict[str, tuple[Answers, Answers]]] = {
     "audit/auditentry/": (EVERYONE, EVERYONE),
     "audit/auditentry/verify/": ((200, 403, 200), (200, 403, 200)),
     "audit/auditentry/export/": ((200, 403, 200), (200, 403, 200)),
+    # Nothing is sealed: back to the list, which says so.
+    "audit/auditentry/evidence/": ((302, 403, 302), (302, 403, 302)),
     "audit/auditentry/add/": (NOBODY, NOBODY),
     "audit/auditentry/{entry}/change/": (EVERYONE, NOBODY),
     "audit/auditentry/{entry}/history/": (ABSENT, ABSENT),
