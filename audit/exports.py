@@ -41,10 +41,10 @@ class Export:
     object_type: str
     filename: str
     columns: tuple[Column, ...] = ()
-    content_type: str = "text/csv; charset=utf-8"
     # Which one of its kind, and what that is called, where there are several.
     object_id: str = ""
     label: str = ""
+    content_type: str = "text/csv; charset=utf-8"
 
     @property
     def subject(self) -> Subject:
