@@ -46,6 +46,9 @@ class ApiViewSet[M: Model](GenericViewSet[M]):
             # What narrows a list means nothing to a change, and a caller may believe that it does.
             refuse_parameters(request)
 
+    def before_acting(self) -> None:
+        """Do what an action may not do in a transaction: `once` may put one around it (access/idempotency.py)."""
+
     def before_repeating(self) -> None:
         """Make sure, in the transaction around it, that what was done before holds when the same is answered again."""
 
