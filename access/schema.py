@@ -67,6 +67,17 @@ _IDEMPOTENCY_KEY: Final = {
 }
 
 
+_IF_NONE_MATCH: Final = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "description": "An ETag that the caller has; 304 if nothing but figures of usage has changed since.",
+    "schema": {"type": "string"},
+}
+# Which operations answer with the tag of one object; in the description only while it is made.
+_TAGGED: Final = "x-tagged"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """An error that an operation may answer with. codes: those that there are, or (`more`) some of them."""
@@ -152,7 +163,21 @@ class ApiSchema(AutoSchema):
             operation["x-keeptrusts-read-only"] = permission.partition(".")[2].startswith(READING)
             said = f"Roles: {', '.join(role.label for role in roles)}."
             operation["description"] = f"{operation.get('description', '')}\n\n{said}".strip()
+        if operation is not None:
+            self._say_what_is_sent_along(operation)
         return operation
+
+    def _say_what_is_sent_along(self, operation: dict[str, Any]) -> None:
+        """Add the headers that make a change once, and that compare states, where the view honours them."""
+        action = getattr(self.view, "action", "")
+        parameters = operation.setdefault("parameters", [])
+        if getattr(getattr(self.view, action or "", None), "acts_once", False):
+            parameters.append(_IDEMPOTENCY_KEY)
+        if hasattr(self.view, "tag_of"):
+            takes_tag = _takes(operation, IF_MATCH.name)
+            operation[_TAGGED] = takes_tag or action in {"retrieve", "create"}
+            if action == "retrieve":
+                parameters.append(_IF_NONE_MATCH)
 
 
 def describe(result: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -165,43 +190,45 @@ def describe(result: dict[str, Any], **_: Any) -> dict[str, Any]:
             # Bodies are taken by the letter (access/serializers.py).
             schema["additionalProperties"] = False
     for operations in result["paths"].values():
-        has_etag = any(_takes(operation, "If-Match") for operation in operations.values())
         for method, operation in operations.items():
-            _describe(operation, method.upper(), schemas, has_etag=has_etag)
+            _describe(operation, method.upper(), schemas)
     return result
 
 
-def _describe(operation: dict[str, Any], method: str, schemas: dict[str, Any], *, has_etag: bool) -> None:
-    parameters = operation.setdefault("parameters", [])
-    if method == HTTPMethod.POST:
-        parameters.append(_IDEMPOTENCY_KEY)
+def _describe(operation: dict[str, Any], method: str, schemas: dict[str, Any]) -> None:
+    parameters, tagged = operation["parameters"], operation.pop(_TAGGED, False)
+    if _takes(operation, "If-None-Match"):
+        operation["responses"]["304"] = {"description": "Nothing but figures of usage has changed."}
     for media in operation.get("requestBody", {}).get("content", {}).values():
         media.setdefault("example", example_of(media["schema"], schemas))
     for status, answer in operation["responses"].items():
         headers = ["RateLimit", "RateLimit-Policy"]
-        headers += ["ETag"] if has_etag and (method != HTTPMethod.POST) else []
+        headers += ["ETag"] if tagged else []
         headers += ["Location"] if status == "201" else []
-        headers += ["Idempotent-Replayed"] if method == HTTPMethod.POST else []
+        headers += ["Idempotent-Replayed"] if _takes(operation, "Idempotency-Key") else []
         _add_headers(answer, headers)
         answer["description"] = answer.get("description") or "Done."
         for kind, media in answer.get("content", {}).items():
             if kind == "application/json":
                 media.setdefault("example", example_of(media["schema"], schemas))
-    for problem in _problems(method, parameters):
+    for problem in _problems(operation, method, parameters):
         operation["responses"].setdefault(str(problem.status), _answer(problem))
 
 
-def _problems(method: str, parameters: list[dict[str, Any]]) -> list[Problem]:
+def _problems(operation: dict[str, Any], method: str, parameters: list[dict[str, Any]]) -> list[Problem]:
     found = list(_ALWAYS)
     if any(parameter["in"] == "path" or parameter["name"] == "page" for parameter in parameters):
         found.append(_MISSING)
     # Also where there is no parameter: one that is said nevertheless is refused.
     found.append(_MALFORMED)
+    once = _takes(operation, "Idempotency-Key")
     if method in {HTTPMethod.POST, HTTPMethod.PATCH}:
-        found += [*_BODY, _CONFLICT]
-    if method == HTTPMethod.POST:
+        found += _BODY
+    if once or method == HTTPMethod.PATCH:
+        found.append(_CONFLICT)
+    if once:
         found.append(_REUSED)
-    if any(parameter["name"] == "If-Match" for parameter in parameters):
+    if _takes(operation, "If-Match"):
         found.append(_CHANGED)
     return found
 

@@ -76,9 +76,7 @@ class WebhookEndpointViewSet(ListModelMixin, TaggedViewSet[WebhookEndpoint]):
         """Edit an endpoint; what is absent stays."""
         endpoint, changed = self.get_object(), self.body(EndpointChanges)
         actor = request_actor(request)
-        edited = endpoints.edit_endpoint(
-            actor=actor, endpoint_id=endpoint.pk, changed=changed, expected=self.expected
-        )
+        edited = endpoints.edit_endpoint(actor=actor, endpoint_id=endpoint.pk, changed=changed, expected=self.expected)
         return self._answer(edited)
 
     @extend_schema(request=SecretRotation, responses=IssuedSecretJSON, parameters=[IF_MATCH])
@@ -111,9 +109,7 @@ class WebhookEndpointViewSet(ListModelMixin, TaggedViewSet[WebhookEndpoint]):
         endpoint = self.get_object()
         self.body(StrictSerializer)
         actor = request_actor(request)
-        return self._answer(
-            endpoints.enable_endpoint(actor=actor, endpoint_id=endpoint.pk, expected=self.expected)
-        )
+        return self._answer(endpoints.enable_endpoint(actor=actor, endpoint_id=endpoint.pk, expected=self.expected))
 
     @extend_schema(request=None, responses={202: DeliveryJSON})
     @action(detail=True, methods=["post"])

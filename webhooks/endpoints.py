@@ -195,9 +195,7 @@ def stop(endpoint: WebhookEndpoint, actor: Actor, reason: str) -> None:
         )
 
 
-def enable_endpoint(
-    *, actor: Actor, endpoint_id: UUID, expected: Precondition | None = None
-) -> WebhookEndpoint:
+def enable_endpoint(*, actor: Actor, endpoint_id: UUID, expected: Precondition | None = None) -> WebhookEndpoint:
     """Send to a disabled endpoint again, from now on.
 
     Errors: Forbidden; PreconditionFailed; Conflict `not_disabled`.

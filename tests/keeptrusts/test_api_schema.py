@@ -30,7 +30,7 @@ def test_it_describes_every_route_of_the_design(schema: dict[str, Any]) -> None:
     verbs = ("rotate", "end-grace", "extend-grace", "disable", "enable", "revoke")
     endpoint_verbs = ("rotate-secret", "test", "redeliver", "disable", "enable")
     assert routes == {
-        "me/": {"get"},
+        "me/": {"get", "patch"},
         "access-keys/": {"get", "post"},
         "access-keys/{id}/": {"get", "patch"},
         "access-keys/{id}/revoke/": {"post"},
@@ -76,6 +76,8 @@ def test_it_describes_every_route_of_the_design(schema: dict[str, Any]) -> None:
         "audit-entries/{id}/": {"get"},
         "audit-entries/export.csv": {"get"},
         "audit-entries/verify/": {"get"},
+        "audit-entries/checkpoint/": {"get"},
+        "denials/{decision_id}/": {"get"},
     }
 
 

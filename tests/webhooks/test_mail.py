@@ -12,7 +12,7 @@ from django.core import mail as outbox
 from django.core.mail import EmailMessage
 from django.db import transaction
 
-from access.members import edit_member, set_notice_mail
+from access.members import edit_member, set_preferences
 from access.models import Member
 from audit import clock
 from audit.actions import AuditAction
@@ -70,13 +70,13 @@ def test_edits_and_rotations_are_mailed_to_who_wants_everything(owner: Member) -
     key = make_key(owner=owner).key
     lifecycle.rotate(actor=TESTS, key_id=key.pk)
     assert recipients() == []
-    set_notice_mail(actor=actor_of(owner), member_id=owner.pk, notice_mail="all")
+    set_preferences(actor=actor_of(owner), member_id=owner.pk, changed={"notice_mail": "all"})
     lifecycle.rotate(actor=TESTS, key_id=key.pk)
     assert recipients() == ["owner@example.com"]
 
 
 def test_who_wants_no_mail_gets_none(owner: Member) -> None:
-    set_notice_mail(actor=actor_of(owner), member_id=owner.pk, notice_mail="none")
+    set_preferences(actor=actor_of(owner), member_id=owner.pk, changed={"notice_mail": "none"})
     lifecycle.revoke(actor=TESTS, key_id=make_key(owner=owner).key.pk)
     assert recipients() == []
 
