@@ -102,6 +102,8 @@ class AccessKeyViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[AccessKey]
     search_fields = ["name", "hint", "=id"]
     ordering_fields = {name: name for name in ("name", "created_at", "expires_at", "last_used_at")}
 
+    conflicts: ClassVar[dict[str, tuple[str, ...]]] = {"partial_update": ("access_key_revoked",)}
+
     @extend_schema(request=NewAccessKey, responses={201: IssuedAccessKeyJSON})
     @once
     def create(self, request: Request) -> Response:

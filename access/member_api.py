@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.db import models
@@ -93,6 +93,14 @@ class MemberViewSet(ListModelMixin, TaggedViewSet[Member]):
     lookup_value_regex = "[0-9]{1,18}"
     search_fields = ["username", "name", "email"]
     ordering_fields = {name: name for name in ("username", "name", "role", "last_login")}
+
+    conflicts: ClassVar[dict[str, tuple[str, ...]]] = {
+        "partial_update": ("last_admin",),
+        "invite_again": ("already_joined",),
+        "withdraw_invitation": ("already_joined",),
+        "take_out": ("last_admin",),
+        "let_in": ("not_joined",),
+    }
 
     def tag_of(self, obj: Member) -> str:
         return state_tag(obj)

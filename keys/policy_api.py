@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from drf_spectacular.utils import extend_schema
@@ -84,6 +84,7 @@ class PolicyViewSet(TaggedViewSet[InstallationPolicy]):
     serializer_class = PolicyJSON
     filter_backends = []
     pagination_class = None
+    conflicts: ClassVar[dict[str, tuple[str, ...]]] = {"partial_update": ("policy_breaks_keys",)}
 
     def tag_of(self, obj: InstallationPolicy) -> str:
         return installation.state_tag(obj)

@@ -52,6 +52,12 @@ class WebhookEndpointViewSet(ListModelMixin, TaggedViewSet[WebhookEndpoint]):
         "delivered_at": "delivered_at",
         "failing_since": "failing_since",
     }
+    conflicts: ClassVar[dict[str, tuple[str, ...]]] = {
+        "disable": ("already_disabled",),
+        "enable": ("not_disabled",),
+        "test": ("endpoint_disabled",),
+        "redeliver": ("endpoint_disabled",),
+    }
     looked_up: LookedUp | None = None
 
     def tag_of(self, obj: WebhookEndpoint) -> str:
@@ -153,6 +159,7 @@ class DeliveryViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[Delivery]):
     serializer_class = DeliveryJSON
     filterset_class = DeliveryFilters
     ordering_fields: ClassVar[dict[str, str]] = {"created_at": "created_at"}
+    conflicts: ClassVar[dict[str, tuple[str, ...]]] = {"redeliver": ("endpoint_disabled",)}
 
     def get_queryset(self) -> QuerySet[Delivery]:
         if "endpoint_id" not in self.kwargs:  # the description of the API is being made
