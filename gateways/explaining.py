@@ -46,6 +46,8 @@ CHECKS: Final = {
     Reason.NETWORK_NOT_ALLOWED: "The client's address is in an allowed network",
 }
 _ORDER: Final = list(CHECKS)
+# What an event is to be fetched with.
+RELATED: Final = ("gateway", "key__consumer_group", "key__revoked_by", "version", "consumer_group")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,7 @@ from rest_framework.response import Response
 
 from access.actors import caller
 from access.viewsets import ApiViewSet, refuse_parameters
-from gateways.explaining import CHECKS, Explanation, Passed, explain
-from gateways.explaining_pages import RELATED
+from gateways.explaining import CHECKS, RELATED, Explanation, Passed, explain
 from usage.api import EventJSON
 from usage.models import Outcome, UsageEvent
 from usage.reasons import REASONS
