@@ -130,6 +130,26 @@ def test_whatever_is_accepted_errors_are_json(accept: str, admin_api: APIClient)
     assert_is_error(admin_api.get(f"{API}gateway-keys/?nonsense=1", HTTP_ACCEPT=accept), 400)
 
 
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        *("gateway-keys/?consumer_group=", "gateway-keys/export.csv?owner=", "gateway-keys/?status=active&status="),
+        *(
+            "usage-events/?outcome=",
+            "usage-events/?key=",
+            "usage-days/export.csv?day_from=",
+            "usage-days/export.csv?key=",
+        ),
+        *("audit-entries/?action=", "audit-entries/export.csv?at_after=", "access-keys/?owner=", "members/?state="),
+        *("gateways/?consumer_group=", "reports/access-review/?consumer_group=", "reports/rotation-compliance/?days="),
+        *("reports/access-review/export.csv?consumer_group=", "gateway-keys/?never_used=", "gateway-keys/?page_size="),
+    ],
+)
+def test_an_empty_filter_is_refused_and_does_not_show_everything(parameter: str, admin_api: APIClient) -> None:
+    name = parameter.rpartition("?")[2].partition("=")[0]
+    assert_is_error(admin_api.get(f"{API}{parameter}"), 400, "validation_error", name)
+
+
 def test_a_list_names_what_it_could_be_ordered_by(admin_api: APIClient) -> None:
     paths = [route for method, route in MATRIX if method == "get" and re.fullmatch(r"[a-z-]+/", route)]
     lists = [route for route in paths if route not in {"me/", "policy/"}]
