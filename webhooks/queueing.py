@@ -145,7 +145,8 @@ def _responsible_for(key: GatewayKey) -> list[Member]:
         return []
     managed = Q(managed_groups=key.consumer_group_id) if key.consumer_group_id else Q(pk__in=[])
     members = Member.objects.active().filter(Q(pk=key.owner_id) | managed).distinct()
-    return [member for member in members if _wants_any(member) and member.may("keys.view_gatewaykey", key)]
+    # Whom the group names sees its keys.
+    return [member for member in members if member.pk != key.owner_id or member.may("keys.view_gatewaykey", key)]
 
 
 def _guards() -> list[Member]:
@@ -155,11 +156,7 @@ def _guards() -> list[Member]:
     return list(Member.objects.active().filter(role__in=[Role.ADMIN, Role.AUDITOR]))
 
 
-def _wants_any(member: Member) -> bool:
-    return bool(member.email) and member.notice_mail != "none"
-
-
 def _wants_mail(member: Member, notice_type: str) -> bool:
-    if not _wants_any(member) or not member.is_active:
+    if not member.email or not member.is_active:
         return False
     return member.notice_mail == "all" or (member.notice_mail == "important" and notice_type in IMPORTANT)

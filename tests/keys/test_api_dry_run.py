@@ -24,6 +24,11 @@ CALLS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webhooks.tasks.deliver.apply_async", lambda **_: None)
+
+
 def state() -> list[Any]:
     models = (GatewayKey, KeyVersion, AuditEntry, Notice, Invalidation)
     return [list(model.objects.order_by("pk").values()) for model in models]
