@@ -44,7 +44,7 @@ def test_nothing_is_lost_with_celerys_workers_killed(receiver: Receiver, tmp_pat
         served.start()
         try:
             served.api("POST", "/webhook-endpoints/", {"name": "receiver", "url": receiver.url})
-            with running(BEAT, served.environment, tmp_path):
+            with running([*BEAT, "--schedule", str(tmp_path / "schedule")], served.environment):
                 for round_ in range(KILLS):
                     for number in range(KEYS):
                         served.api("POST", "/gateway-keys/", {"name": f"{round_}-{number}"})
