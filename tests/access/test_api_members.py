@@ -40,7 +40,7 @@ def test_an_invited_manager_manages_the_groups_that_were_named_once_they_have_jo
     assert not group.managers.exists()
     accept_invitation(secret=link.partition("#")[2], password=PASSWORD, ip=None)
     assert [member.username for member in group.managers.all()] == ["olga"]
-    for wrong, code in ((["nowhere"], "does_not_exist"), (["\x00"], "does_not_exist"), ("payments", "not_a_list")):
+    for wrong, code in ((["nowhere"], "does_not_exist"), ("payments", "not_a_list")):
         answer = admin_api.post(MEMBERS, {**sent, "username": "other", "groups": wrong})
         assert answer.json()["fields"]["groups"][0]["code"] == code
     refused = admin_api.post(MEMBERS, {"username": "amy", "role": "auditor", "groups": ["payments"]})
