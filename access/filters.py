@@ -58,6 +58,9 @@ class StrictFilterBackend(DjangoFilterBackend):
                 errors[name] = [ErrorDetail("There is no such parameter.", code="unknown_parameter")]
             elif len(values) > 1 and not isinstance(filters.get(name), django_filters.MultipleChoiceFilter):
                 errors[name] = [ErrorDetail("This may be said once.", code="repeated")]
+            elif name in filters and "" in values:
+                # A script whose variable is empty must not get everything.
+                errors[name] = [ErrorDetail("Say which, or leave the parameter out.", code="blank")]
         if errors:
             raise ValidationError(errors)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.db import models
@@ -20,10 +20,11 @@ from access.actors import request_actor
 from access.idempotency import SecretResponse, once
 from access.invitations import Invited, invite_member, replace_invitation, withdraw_invitation
 from access.members import edit_member, state_tag
+from access.models import Invitation as MemberInvitation
 from access.models import Member
 from access.rules import Role
 from access.schema import IF_MATCH
-from access.serializers import OneOfField, StrictSerializer, TextField
+from access.serializers import OneOfField, StrictSerializer, TextField, TextListField
 from access.tagged import TaggedViewSet
 
 
@@ -66,11 +67,33 @@ class MemberChanges(StrictSerializer):
     role = OneOfField(Role.choices, required=False)
 
 
+class ManagedGroupsField(TextListField):
+    """Slugs of consumer groups."""
+
+    default_error_messages = {"does_not_exist": "There is no consumer group “{slug}”."}
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        slugs = list(dict.fromkeys(super().to_internal_value(data)))
+        # A model of the house above, reached by its name (design §10).
+        model = MemberInvitation._meta.get_field("groups").related_model
+        found = model._default_manager.filter(slug__in=slugs)
+        groups = {group.slug: group for group in found}
+        for slug in slugs:
+            if slug not in groups:
+                self.fail("does_not_exist", slug=slug[:60])
+        return list(groups.values())
+
+
 class Invitation(StrictSerializer):
     username = TextField()
     role = OneOfField(Role.choices)
     name = TextField(required=False)
     email = TextField(required=False)
+    groups = ManagedGroupsField(
+        required=False,
+        max_length=100,
+        help_text="Slugs of the consumer groups that name a Manager among their managers once they have joined.",
+    )
 
 
 class MemberFilters(FilterSet):
@@ -93,6 +116,14 @@ class MemberViewSet(ListModelMixin, TaggedViewSet[Member]):
     lookup_value_regex = "[0-9]{1,18}"
     search_fields = ["username", "name", "email"]
     ordering_fields = {name: name for name in ("username", "name", "role", "last_login")}
+
+    conflicts: ClassVar[dict[str, tuple[str, ...]]] = {
+        "partial_update": ("last_admin",),
+        "invite_again": ("already_joined",),
+        "withdraw_invitation": ("already_joined",),
+        "take_out": ("last_admin",),
+        "let_in": ("not_joined",),
+    }
 
     def tag_of(self, obj: Member) -> str:
         return state_tag(obj)

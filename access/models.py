@@ -29,6 +29,12 @@ class MemberManager(UserManager["Member"].from_queryset(MemberQuerySet)):  # typ
     pass
 
 
+class NoticeMail(models.TextChoices):
+    IMPORTANT = "important", "What needs attention"
+    ALL = "all", "Everything"
+    NONE = "none", "Nothing"
+
+
 class Member(AbstractBaseUser):
     """A person (or a machine with a name) in exactly one role. The role decides alone: there is no superuser."""
 
@@ -49,8 +55,8 @@ class Member(AbstractBaseUser):
     # Which notices are mailed to them about what they answer for (webhooks/happenings.py).
     notice_mail = models.CharField(
         max_length=16,
-        choices=[("important", "What needs attention"), ("all", "Everything"), ("none", "Nothing")],
-        default="important",
+        choices=NoticeMail.choices,
+        default=NoticeMail.IMPORTANT.value,
         db_default="important",
         editable=False,
     )

@@ -74,7 +74,9 @@ def overtaken(request: HttpRequest, failed: PreconditionFailed) -> Overtaken:
 
 
 def _entries(obj: models.Model) -> models.QuerySet[AuditEntry]:
-    about = {"object_type": OBJECT_TYPES[str(obj._meta.model_name)], "object_id": str(obj.pk)}
+    kind = OBJECT_TYPES[str(obj._meta.model_name)]
+    # Of the installation's policy there is one, and the log gives it no id.
+    about = {"object_type": kind, "object_id": "" if kind == "policy" else str(obj.pk)}
     return AuditEntry.objects.filter(**about).order_by("-id")
 
 

@@ -319,6 +319,19 @@ def apply_many(
     return results
 
 
+def try_many(
+    *, actor: Actor, fix: Step, key_ids: Iterable[UUID], among: QuerySet[GatewayKey] | None = None
+) -> list[BulkResult]:
+    """Return what `apply_many` would make of each key, found out by doing it, and change nothing.
+
+    The keys in the results are as they would be. Errors: ValidationError for more than MOST_AT_ONCE keys.
+    """
+    with transaction.atomic():
+        results = apply_many(actor=actor, fix=fix, key_ids=key_ids, among=among)
+        transaction.set_rollback(True)
+    return results
+
+
 def _apply_each(
     actor: Actor, fix: Step, key_ids: Sequence[UUID], keys: Mapping[UUID, GatewayKey]
 ) -> dict[UUID, BulkResult]:

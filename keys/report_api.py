@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from django.db.models import F
 from django.http.response import HttpResponseBase
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, inline_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
@@ -27,7 +26,9 @@ from keys.models import MOST_DAYS, GatewayKey, InstallationPolicy
 from keys.policy import Policies
 from keys.reports import ACCESS_REVIEW, ROTATION_COMPLIANCE, Asked, asked, record_report
 
-GROUP: Final = OpenApiParameter("consumer_group", OpenApiTypes.STR, description="A slug: keys of this group alone.")
+GROUP: Final = OpenApiParameter(
+    "consumer_group", {"type": "string", "minLength": 1}, description="A slug: keys of this group alone."
+)
 LIMIT: Final = OpenApiParameter(
     "days",
     {"type": "integer", "minimum": 1, "maximum": MOST_DAYS},
@@ -168,5 +169,8 @@ class RotationComplianceViewSet(ApiViewSet[GatewayKey]):
 
 
 def _asked(request: Request, slug: str) -> Asked:
+    if blank := [name for name, values in request.query_params.lists() if "" in values]:
+        error = ErrorDetail("Say which, or leave the parameter out.", code="blank")
+        raise ValidationError({name: [error] for name in blank})
     # A ValidationError of Django's becomes the same 400 as one of DRF's (access/errors.py).
     return asked(caller(request), request.query_params, slug)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
 
 from django import forms
 from django.contrib import admin
@@ -30,6 +31,7 @@ from access.dialogs import DialogForm, dialog_action, reload_page
 from access.kept_filters import keep_list_filters
 from access.models import Member
 from access.once import AlreadyDone, TokenField, once
+from access.overtaken import expected_state
 from access.refusals import Conflict
 from access.reveal import Secret, reveal_in_dialog
 from audit import clock
@@ -37,7 +39,7 @@ from audit.links import entries_link
 from audit.moments import duration, moment
 from webhooks import delivering, delivery_admin, endpoints
 from webhooks.delivery_admin import told_attempt
-from webhooks.endpoints import EDITABLE, IssuedSecret
+from webhooks.endpoints import EDITABLE, IssuedSecret, LookedUp
 from webhooks.happenings import CHOOSABLE, NoticeType
 from webhooks.models import EndpointSecret, WebhookEndpoint
 
@@ -51,6 +53,8 @@ OVERLAPS: Final = (
     ("604800", "7 days"),
 )
 SPANS: Final = (("3600", "The last hour"), ("86400", "The last day"), ("604800", "The last 7 days"), ("", "All"))
+# What was found of the address in a form, until it is carried out.
+_looked_up: WeakKeyDictionary[HttpRequest, LookedUp] = WeakKeyDictionary()
 STATE_LABELS: Final = {"Active": "success", "Failing": "warning", "Disabled": "danger"}
 
 
@@ -208,6 +212,11 @@ class WebhookEndpointAdmin(ConsoleAdmin[WebhookEndpoint]):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         endpoint = self.get_object(request, object_id) if object_id is not None else None
+        if request.method == "POST" and self.allows(request, "add" if object_id is None else "change", endpoint):
+            # Before Django's transaction around the form, which on SQLite keeps everybody from writing.
+            url = request.POST.get("url", "").strip()
+            if url != (endpoint.url if endpoint is not None else ""):
+                _looked_up[request] = endpoints.look_up(url)
         if endpoint is not None:
             recent = endpoint.deliveries.select_related("notice").prefetch_related("attempts")[:SHOWN]
             extra_context = {"endpoint": endpoint, "deliveries": recent, **(extra_context or {})}
@@ -221,7 +230,8 @@ class WebhookEndpointAdmin(ConsoleAdmin[WebhookEndpoint]):
         given = dict(form.cleaned_data)
         token = given.pop("form_token")
         with once(member=cast("Member", request.user), path=request.path, token=token) as note:
-            issued = endpoints.create_endpoint(actor=request_actor(request), **given)
+            looked_up = _looked_up.get(request)
+            issued = endpoints.create_endpoint(actor=request_actor(request), looked_up=looked_up, **given)
             note["id"] = str(issued.endpoint.pk)
         self.show_once(request, self._secret(issued, "Webhook endpoint created"))
         return issued.endpoint
@@ -230,7 +240,16 @@ class WebhookEndpointAdmin(ConsoleAdmin[WebhookEndpoint]):
         self, request: HttpRequest, form: forms.ModelForm[WebhookEndpoint], obj: WebhookEndpoint
     ) -> WebhookEndpoint:
         changed = {field: form.cleaned_data[field] for field in form.changed_data if field in EDITABLE}
-        return endpoints.edit_endpoint(actor=request_actor(request), endpoint_id=obj.pk, changed=changed)
+        return endpoints.edit_endpoint(
+            actor=request_actor(request),
+            endpoint_id=obj.pk,
+            changed=changed,
+            looked_up=_looked_up.get(request),
+            expected=expected_state(request),
+        )
+
+    def tag_of(self, obj: WebhookEndpoint) -> str:
+        return endpoints.state_tag(obj)
 
     @dialog_action(RotateSecretForm, title="Rotate secret", submit="Rotate secret", icon="autorenew")
     def rotate_secret(self, request: HttpRequest, form: RotateSecretForm) -> HttpResponse:

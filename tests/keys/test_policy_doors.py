@@ -16,6 +16,7 @@ from keys.models import ConsumerGroup, GatewayKey, InstallationPolicy
 from tests.factories import TESTS, make_group, make_key
 from tests.fixtures import BrowserOf
 from tests.keys.conftest import page_of, text_of
+from tests.pages import known_state
 
 pytestmark = pytest.mark.django_db
 POLICY = "/admin/policy/"
@@ -45,6 +46,7 @@ def test_a_form_shows_the_keys_first_and_does_what_is_chosen(
 ) -> None:
     address, sent, key = whose()
     client = browser(admin)
+    sent |= known_state(client, address)
     shown = client.post(address, sent)
     assert shown.status_code == 200
     assert "1 key would break this policy" in text_of(shown)

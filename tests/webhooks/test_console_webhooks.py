@@ -13,7 +13,7 @@ from access.models import Member
 from audit.models import AuditEntry
 from tests.factories import make_key
 from tests.fixtures import BrowserOf
-from tests.pages import column, confirmed, main_of, secret_of, text_of
+from tests.pages import column, confirmed, main_of, save, secret_of, text_of
 from tests.webhooks.makers import make_delivery, make_endpoint
 from tests.webhooks.receiver import Receiver, answering
 from webhooks.endpoints import IssuedSecret
@@ -68,7 +68,7 @@ def test_an_address_that_nothing_may_be_sent_to_is_said_at_the_field(
 
 def test_an_edit_goes_through_the_verb(browser: BrowserOf, admin: Member) -> None:
     endpoint = make_endpoint()
-    browser(admin).post(page_of(endpoint), particulars(name="new", event_types=["gateway_key.expired"]))
+    save(browser(admin), page_of(endpoint), particulars(name="new", event_types=["gateway_key.expired"]))
     endpoint.refresh_from_db()
     assert (endpoint.name, endpoint.event_types) == ("new", ["gateway_key.expired"])
     entry = AuditEntry.objects.get(action="webhook_endpoint.edited")
