@@ -6,6 +6,7 @@ were; it is listed until somebody mends it, or time does.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -167,12 +168,20 @@ def _outside(policies: Policies) -> Q:
     # An empty condition is left out of an "or": whichever of both it is, it stands alone.
     which = Q() if everywhere else Q(consumer_group__in=fenced)
     lists = GatewayKey.objects.filter(which, revoked_at__isnull=True).exclude(allowed_networks=[]).order_by()
-    found = Q(pk__in=[])
     rules: dict[int | None, Rules] = {}
+    beyond: defaultdict[tuple[str, ...], set[int | None]] = defaultdict(set)
     for group_id, networks in lists.values_list("consumer_group", "allowed_networks").distinct():
         if group_id not in rules:
             rules[group_id] = policies.of(GatewayKey(consumer_group_id=group_id))
         if any(outside(networks, fence.networks) for fence in rules[group_id].fences):
-            of = Q(consumer_group__isnull=True) if group_id is None else Q(consumer_group=group_id)
-            found |= of & Q(allowed_networks=networks)
+            beyond[tuple(networks)].add(group_id)
+    # Lists that are too wide for the same groups are one condition: each one costs every key of the table.
+    alike: defaultdict[frozenset[int | None], list[list[str]]] = defaultdict(list)
+    for names, group_ids in beyond.items():
+        alike[frozenset(group_ids)].append(list(names))
+    found = Q(pk__in=[])
+    for groups, networks in alike.items():
+        of = Q(consumer_group__in=groups - {None})
+        of = of | Q(consumer_group__isnull=True) if None in groups else of
+        found |= Q(allowed_networks__in=networks) & of
     return found

@@ -16,7 +16,7 @@ from access.models import Member
 from audit.actions import AuditAction
 from audit.csv_cells import Column, Kind
 from audit.exports import Export
-from keys.access_review import GroupManagers, Row, reviewed, shown, since
+from keys.access_review import GroupManagers, Row, by_group, reviewed, shown, since
 from keys.csv_export import status_at
 from keys.models import MOST_DAYS, ConsumerGroup, GatewayKeyQuerySet, KeyVersion
 from keys.policy import Policies, rules_of
@@ -62,13 +62,11 @@ def rotation_compliance(
     """Return the report of what `member` sees."""
     keys, limits = rotated(member, now, group), Limits.load(days)
     late = limits.overdue(now)
-    per_group = (
-        keys.order_by()
-        .values("consumer_group__slug", "consumer_group__name")
-        .annotate(managers=GroupManagers(F("consumer_group_id")), keys=Count("pk"), overdue=Count("pk", filter=late))
-        .order_by(F("consumer_group__name").asc(nulls_first=True))
-    )
+    per_group = by_group(keys, limits.policies, keys=Count("pk"), overdue=Count("pk", filter=late))
     groups: list[Row] = [{**row, "compliant": compliant(row["keys"], row["overdue"])} for row in per_group]
+    oldest = keys.filter(late).order_by(F("current__created_at"), "pk").values_list("pk", flat=True)
+    ids = list(oldest[:NAMED])
+    rows = {row["id"]: row for row in shown(keys.filter(pk__in=ids), key_columns(now, limits))}
     return RotationCompliance(
         at=now,
         days=days,
@@ -77,7 +75,7 @@ def rotation_compliance(
         overdue=sum(row["overdue"] for row in groups),
         groups=groups,
         months=_months(member, now, group),
-        keys=shown(keys.filter(late).order_by(F("current__created_at"), "pk")[:NAMED], key_columns(now, limits)),
+        keys=[rows[key_id] for key_id in ids if key_id in rows],
     )
 
 
@@ -94,10 +92,11 @@ def rotated(member: Member, now: datetime, group: ConsumerGroup | None = None) -
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How old a value may get, in days: by group, and for keys of all others and of none."""
+    """How old a value may get, in days: by group, and for keys of all others and of none. policies: that say so."""
 
     unscoped: int
     groups: dict[int, list[int]]
+    policies: Policies
 
     @classmethod
     def load(cls, days: int) -> Limits:
@@ -111,7 +110,7 @@ class Limits:
             allowed = limit.value if limit else days
             if allowed != unscoped:
                 groups[allowed].append(group.pk)
-        return cls(unscoped, dict(groups))
+        return cls(unscoped, dict(groups), policies)
 
     def overdue(self, now: datetime) -> Q:
         """Return the condition on keys, as `reviewed` gives them, whose value is older than it may get."""
