@@ -81,10 +81,8 @@ def access_review(member: Member, now: datetime, group: ConsumerGroup | None = N
     groups = by_group(keys, policies, **counted, **by_kind)
     totals = {name: sum(row[name] for row in groups) for name in counted}
     totals["unscoped"] = sum(row["keys"] for row in groups if row["consumer_group__slug"] is None)
-    rows = {
-        row["id"]: row
-        for row in shown(keys.filter(pk__in=(ids := _first(keys, broken, totals))), key_columns(now, policies))
-    }
+    ids = _first(keys, broken, totals)
+    rows = {row["id"]: row for row in shown(keys.filter(pk__in=ids), key_columns(now, policies))}
     return AccessReview(
         at=now,
         group=group,
@@ -96,7 +94,7 @@ def access_review(member: Member, now: datetime, group: ConsumerGroup | None = N
     )
 
 
-def by_group(keys: GatewayKeyQuerySet, policies: Policies, **counted: Count) -> list[Row]:
+def by_group(keys: GatewayKeyQuerySet, policies: Policies, /, **counted: Count) -> list[Row]:
     """Return a row for each group that has some of `keys`, by name, unscoped ones first: what is counted of it.
 
     The names come from `policies`, and not by a join with every key.

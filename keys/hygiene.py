@@ -55,8 +55,8 @@ class Concern:
     """A reason to look at a key.
 
     condition: on keys, from a standpoint. first: the field by which they are named. told: what is said of each beside
-    its name. fixes: the bulk fixes that fit (keys/bulk.py), the best first. joined: the same condition by a join with the
-    keys' figures, where it asks for them: quicker where all keys are gone through anyway to count several concerns.
+    its name. fixes: the bulk fixes that fit (keys/bulk.py), the best first. joined: the same condition by a join with
+    the keys' figures, where it asks for them: quicker where all keys are gone through anyway to count several concerns.
     """
 
     slug: str

@@ -94,7 +94,7 @@ class RotationComplianceJSON(serializers.Serializer[rotation.RotationCompliance]
     compliant = serializers.FloatField(allow_null=True)
     groups = RotationCountsJSON(many=True)
     months = MonthJSON(many=True)
-    keys = _rows_of("KeyToRotate", rotation.key_columns(_BEGIN, rotation.Limits(rotation.DAYS, {})))
+    keys = _rows_of("KeyToRotate", rotation.key_columns(_BEGIN, rotation.Limits(rotation.DAYS, {}, _NO_POLICY)))
 
 
 class AccessReviewViewSet(ApiViewSet[GatewayKey]):

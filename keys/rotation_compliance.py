@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from itertools import pairwise
+from typing import Final
 
 from django.db.models import Case, Count, F, IntegerField, Q, Value, When
-from django.db.models.functions import TruncMonth
 
 from access.models import Member
 from audit.actions import AuditAction
@@ -164,10 +164,12 @@ def _months(member: Member, now: datetime, group: ConsumerGroup | None) -> list[
     starts = [datetime(*divmod_month(now, back), 1, tzinfo=UTC) for back in reversed(range(MONTHS))]
     versions = member.visible(KeyVersion.objects.filter(number__gt=1, created_at__gte=starts[0]))
     versions = versions.filter(key__consumer_group=group) if group is not None else versions
-    months = versions.order_by().values_list(TruncMonth("created_at", tzinfo=UTC)).annotate(count=Count("pk"))
-    counts: dict[Any, int] = dict(months)
-    most = max(counts.values(), default=0) or 1
-    return [Month(start, counts.get(start, 0), round(100 * counts.get(start, 0) / most)) for start in starts]
+    # How many since the begin of each month: quicker than to cut the time of every version to its month.
+    since_each = {f"month_{n}": Count("pk", filter=Q(created_at__gte=start)) for n, start in enumerate(starts)}
+    since_then = [*versions.aggregate(**since_each).values(), 0]
+    each = [count - later for count, later in pairwise(since_then)]
+    most = max(each) or 1
+    return [Month(start, count, round(100 * count / most)) for start, count in zip(starts, each, strict=True)]
 
 
 def divmod_month(now: datetime, back: int) -> tuple[int, int]:
