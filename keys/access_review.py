@@ -7,6 +7,7 @@ The number of its queries is the same however many keys there are; the file of a
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
@@ -34,14 +35,11 @@ from access.models import Member
 from audit.actions import AuditAction
 from audit.csv_cells import Column, Kind
 from audit.exports import Export
-from keys.breaches import breaking, in_breach
+from keys.breaches import BreachKind, any_of, breaking, live
 from keys.csv_export import SYSTEM, status_at
 from keys.models import ConsumerGroup, GatewayKey, GatewayKeyQuerySet, KeyVersion, without_owner
 from keys.policy import Policies
-from keys.status import KeyStatus
 
-# What can still be accepted, now or once it is enabled: what is over gives nobody access.
-REVIEWED: Final = (KeyStatus.ACTIVE, KeyStatus.ROTATING, KeyStatus.DISABLED)
 # So many keys the page and the JSON name; the file has all.
 NAMED: Final = 200
 # What the report says of each group.
@@ -66,8 +64,8 @@ class AccessReview:
 def access_review(member: Member, now: datetime, group: ConsumerGroup | None = None) -> AccessReview:
     """Return the review of what `member` sees; the team only for whom the rule book shows it to."""
     keys, policies = reviewed(member, now, group), Policies.load()
-    broken = in_breach(policies, now)
     kinds = breaking(policies, now)
+    broken = any_of(kinds)
     counted = {
         "keys": Count("pk"),
         "disabled": Count("pk", filter=Q(disabled_at__isnull=False)),
@@ -82,7 +80,7 @@ def access_review(member: Member, now: datetime, group: ConsumerGroup | None = N
     totals = {name: sum(row[name] for row in groups) for name in counted}
     totals["unscoped"] = sum(row["keys"] for row in groups if row["consumer_group__slug"] is None)
     ids = _first(keys, broken, totals)
-    rows = {row["id"]: row for row in shown(keys.filter(pk__in=ids), key_columns(now, policies))}
+    rows = {row["id"]: row for row in shown(keys.filter(pk__in=ids), key_columns(now, kinds))}
     return AccessReview(
         at=now,
         group=group,
@@ -122,21 +120,24 @@ def _first(keys: GatewayKeyQuerySet, broken: Q, totals: dict[str, int]) -> list[
 
 
 def reviewed(member: Member, now: datetime, group: ConsumerGroup | None = None) -> GatewayKeyQuerySet:
-    """Return the keys that give access, of those that `member` sees; with their current version as `current`."""
-    keys = cast("GatewayKeyQuerySet", member.visible(GatewayKey.objects.all())).in_status(*REVIEWED, at=now)
+    """Return the keys that give access, of those that `member` sees; with their current version as `current`.
+
+    That is what can still be accepted, now or once it is enabled: what is over gives nobody access.
+    """
+    keys = cast("GatewayKeyQuerySet", member.visible(GatewayKey.objects.filter(live(now))))
     keys = keys.filter(consumer_group=group) if group is not None else keys
     return keys.annotate(current=FilteredRelation("versions", condition=Q(versions__valid_until__isnull=True)))
 
 
 def key_export(now: datetime) -> Export:
     """Return the file of reviewed keys."""
-    columns = key_columns(now, Policies.load())
+    columns = key_columns(now, breaking(Policies.load(), now))
     filename = f"access-review-{now:%Y-%m-%d}.csv"
     return Export(AuditAction.REPORT_PRODUCED, "report", filename, columns, "access-review", "Access review")
 
 
-def key_columns(now: datetime, policies: Policies) -> tuple[Column, ...]:
-    """Return the columns, of a query as `reviewed` gives it."""
+def key_columns(now: datetime, kinds: Mapping[BreachKind, Q]) -> tuple[Column, ...]:
+    """Return the columns, of a query as `reviewed` gives it. kinds: what `breaking` has returned."""
     return (
         Column("id", Kind.NUMBER),
         Column("name", Kind.TEXT),
@@ -156,7 +157,7 @@ def key_columns(now: datetime, policies: Policies) -> tuple[Column, ...]:
         Column("value_age_days", Kind.DAYS, since("current__created_at", now)),
         Column("versions_in_grace", Kind.NUMBER, _versions_in_grace(now)),
         Column("allowed_networks", Kind.LIST),
-        Column("policy_breaches", Kind.WORD, _told(policies, now)),
+        Column("policy_breaches", Kind.WORD, _told(kinds)),
     )
 
 
@@ -232,10 +233,10 @@ def _versions_in_grace(now: datetime) -> Combinable:
     return Coalesce(Subquery(older.values("key").annotate(count=Count("pk")).values("count")), Value(0))
 
 
-def _told(policies: Policies, now: datetime) -> Combinable:
+def _told(kinds: Mapping[BreachKind, Q]) -> Combinable:
     """Return the names of what a key breaks, with spaces between them."""
     told = [
         Case(When(broken, then=Value(f"{kind.value} ")), default=Value(""), output_field=CharField())
-        for kind, broken in breaking(policies, now).items()
+        for kind, broken in kinds.items()
     ]
     return Trim(Concat(*told, output_field=CharField()))

@@ -49,6 +49,11 @@ class Standpoint:
     def policies(self) -> Policies:
         return Policies.load()
 
+    @cached_property
+    def broken(self) -> Q:
+        """The condition on keys that break their policy."""
+        return in_breach(self.policies, self.now)
+
 
 @dataclass(frozen=True, slots=True)
 class Concern:
@@ -247,7 +252,7 @@ CONCERNS: Final[dict[str, Concern]] = {
             "Breaches policy",
             "policy_alert",
             "They were there before their policy became stricter, and were left: bring them into line with it.",
-            lambda at: in_breach(at.policies, at.now),
+            lambda at: at.broken,
             "created_at",
             _broken,
             ("align", "revoke"),

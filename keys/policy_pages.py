@@ -59,13 +59,13 @@ def policy_page(request: HttpRequest) -> HttpResponse:
             return HttpResponseRedirect(reverse("admin:policy"))
     else:
         form = InstallationForm(instance=installation_policy())
-    now = clock.now()
+    now, policies = clock.now(), Policies.load()
     context = page_context(
         request,
         "Policy",
         form=form if member.may(PERMISSION) else None,
-        rules=in_words(rules_of(None, installation_policy())),
-        in_breach=member.visible(GatewayKey.objects.filter(in_breach(Policies.load(), now))).count(),
+        rules=in_words(rules_of(None, policies.installation)),
+        in_breach=member.visible(GatewayKey.objects.filter(in_breach(policies, now))).count(),
         breach_link=CONCERNS["breaches_policy"].link,
         entries=entries_link("policy", "") if member.may("audit.view_auditentry") else "",
     )

@@ -23,6 +23,7 @@ from audit.csv_cells import Column, Kind
 from audit.exports import export, filters_of
 from keys import access_review as review
 from keys import rotation_compliance as rotation
+from keys.breaches import breaking
 from keys.models import MOST_DAYS, GatewayKey, InstallationPolicy
 from keys.policy import Policies
 from keys.reports import ACCESS_REVIEW, ROTATION_COMPLIANCE, Asked, asked, record_report
@@ -76,7 +77,7 @@ class AccessReviewJSON(serializers.Serializer[review.AccessReview]):
     totals = serializers.DictField(child=serializers.IntegerField())
     breaches = serializers.DictField(child=serializers.IntegerField(), help_text="Keys by what of a policy they break.")
     groups = ReviewCountsJSON(many=True)
-    keys = _rows_of("ReviewedKey", review.key_columns(_BEGIN, _NO_POLICY))
+    keys = _rows_of("ReviewedKey", review.key_columns(_BEGIN, breaking(_NO_POLICY, _BEGIN)))
     members = _rows_of("ReviewedMember", review.TEAM_COLUMNS)
 
 

@@ -20,13 +20,10 @@ from keys.access_review import GroupManagers, Row, by_group, reviewed, shown, si
 from keys.csv_export import status_at
 from keys.models import MOST_DAYS, ConsumerGroup, GatewayKeyQuerySet, KeyVersion
 from keys.policy import Policies, rules_of
-from keys.status import KeyStatus
 
 DAYS: Final = 90
 MONTHS: Final = 12
 NAMED: Final = 200
-# A disabled key cannot be rotated, and nobody uses it.
-ROTATED: Final = (KeyStatus.ACTIVE, KeyStatus.ROTATING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +83,11 @@ def compliant(keys: int, overdue: int) -> float | None:
 
 
 def rotated(member: Member, now: datetime, group: ConsumerGroup | None = None) -> GatewayKeyQuerySet:
-    """Return the keys that are accepted now, of those that `member` sees."""
-    return reviewed(member, now, group).in_status(*ROTATED, at=now)
+    """Return the keys that are accepted now, of those that `member` sees.
+
+    A disabled key cannot be rotated, and nobody uses it.
+    """
+    return reviewed(member, now, group).usable(now)
 
 
 @dataclass(frozen=True, slots=True)
