@@ -66,7 +66,8 @@ def policy_page(request: HttpRequest) -> HttpResponse:
             form.add_error(None, ValidationError(NOT_SAVED, code="precondition_failed"))
     else:
         form = InstallationForm(instance=installation_policy())
-    now, standing = clock.now(), installation_policy()
+    now, policies = clock.now(), Policies.load()
+    standing = policies.installation
     context = page_context(
         request,
         "Policy",
@@ -74,7 +75,7 @@ def policy_page(request: HttpRequest) -> HttpResponse:
         known_state=known_state(request, standing, state_tag(standing)),
         overtaken=missed,
         rules=in_words(rules_of(None, standing)),
-        in_breach=member.visible(GatewayKey.objects.filter(in_breach(Policies.load(), now))).count(),
+        in_breach=member.visible(GatewayKey.objects.filter(in_breach(policies, now))).count(),
         breach_link=CONCERNS["breaches_policy"].link,
         entries=entries_link("policy", "") if member.may("audit.view_auditentry") else "",
     )

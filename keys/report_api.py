@@ -22,6 +22,7 @@ from audit.csv_cells import Column, Kind
 from audit.exports import export, filters_of
 from keys import access_review as review
 from keys import rotation_compliance as rotation
+from keys.breaches import breaking
 from keys.models import MOST_DAYS, GatewayKey, InstallationPolicy
 from keys.policy import Policies
 from keys.reports import ACCESS_REVIEW, ROTATION_COMPLIANCE, Asked, asked, record_report
@@ -77,7 +78,7 @@ class AccessReviewJSON(serializers.Serializer[review.AccessReview]):
     totals = serializers.DictField(child=serializers.IntegerField())
     breaches = serializers.DictField(child=serializers.IntegerField(), help_text="Keys by what of a policy they break.")
     groups = ReviewCountsJSON(many=True)
-    keys = _rows_of("ReviewedKey", review.key_columns(_BEGIN, _NO_POLICY))
+    keys = _rows_of("ReviewedKey", review.key_columns(_BEGIN, breaking(_NO_POLICY, _BEGIN)))
     members = _rows_of("ReviewedMember", review.TEAM_COLUMNS)
 
 
@@ -95,7 +96,7 @@ class RotationComplianceJSON(serializers.Serializer[rotation.RotationCompliance]
     compliant = serializers.FloatField(allow_null=True)
     groups = RotationCountsJSON(many=True)
     months = MonthJSON(many=True)
-    keys = _rows_of("KeyToRotate", rotation.key_columns(_BEGIN, rotation.Limits(rotation.DAYS, {})))
+    keys = _rows_of("KeyToRotate", rotation.key_columns(_BEGIN, rotation.Limits(rotation.DAYS, {}, _NO_POLICY)))
 
 
 class AccessReviewViewSet(ApiViewSet[GatewayKey]):

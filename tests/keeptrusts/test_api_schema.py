@@ -77,6 +77,7 @@ def test_it_describes_every_route_of_the_design(schema: dict[str, Any]) -> None:
         "audit-entries/export.csv": {"get"},
         "audit-entries/verify/": {"get"},
         "audit-entries/checkpoint/": {"get"},
+        "audit-entries/evidence/": {"get"},
         "denials/{decision_id}/": {"get"},
     }
 
