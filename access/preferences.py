@@ -55,6 +55,8 @@ def preferences(request: HttpRequest) -> HttpResponse:
         set_time_zone(actor=request_actor(request), member_id=member.pk, time_zone=zone)
         mail = form.cleaned_data["notice_mail"] or member.notice_mail
         set_notice_mail(actor=request_actor(request), member_id=member.pk, notice_mail=mail)
-        messages.success(request, f"Times are shown to you in {zone.replace('_', ' ')} from now on.")
+        said = Member._meta.get_field("notice_mail").flatchoices
+        words = f"Times are shown to you in {zone.replace('_', ' ')} from now on. Notices by mail: {dict(said)[mail]}."
+        messages.success(request, words)
         return HttpResponseRedirect(reverse("admin:preferences"))
     return TemplateResponse(request, "console/preferences.html", page_context(request, "Preferences", form=form))

@@ -79,7 +79,7 @@ class PolicyForm[M: PolicyFields](forms.ModelForm[M]):
             return
         seen, self.rules = self.cleaned_data["shown"], json.dumps(rules, sort_keys=True)
         if self.impact.count and (not self.cleaned_data["existing_keys"] or seen != self.rules):
-            message = "Nothing was changed yet: look at the keys that this would break, and say what becomes of them."
+            message = "Nothing was changed yet: look at the keys that this would affect, and say what becomes of them."
             self.add_error(None, ValidationError(message, code="policy_breaks_keys"))
 
     # What `shown` is to say.
@@ -95,7 +95,7 @@ def tell_alignment(request: HttpRequest, policy: PolicyFields) -> None:
     if done:
         messages.success(request, f"{_keys(done)} brought into line.")
     for result in [result for result in results if result.error is not None][:10]:
-        messages.warning(request, f"{result.key_id} was left as it is: {result.why_not}")
+        messages.warning(request, f"{result.key or result.key_id} was left as it is: {result.why_not}")
     if len(results) >= MOST_AT_ONCE:
         messages.info(request, "So many at once. The others are under Hygiene, “Breaches policy”.")
 
