@@ -61,7 +61,7 @@ def test_a_form_shows_the_keys_first_and_does_what_is_chosen(
     # With other rules than those it was shown for, it is shown again.
     again = client.post(address, {**sent, "max_lifetime_days": "20"})
     assert "1 existing key would be affected" in text_of(again)
-    assert save(client, address, **sent).status_code == 302
+    assert save(client, address, sent).status_code == 302
     key.refresh_from_db()
     assert (key.expires_at is None) is (choice == "leave")
     assert client.get("/admin/hygiene/").content.decode().count('id="breaches_policy"') == (choice == "leave")
