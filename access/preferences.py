@@ -52,8 +52,11 @@ def preferences(request: HttpRequest) -> HttpResponse:
     form = PreferencesForm(request.POST or None, initial=chosen)
     if request.method == "POST" and form.is_valid():
         zone = form.cleaned_data["time_zone"]
-        changed = {"time_zone": zone, "notice_mail": form.cleaned_data["notice_mail"] or member.notice_mail}
+        mail = form.cleaned_data["notice_mail"] or member.notice_mail
+        changed = {"time_zone": zone, "notice_mail": mail}
         set_preferences(actor=request_actor(request), member_id=member.pk, changed=changed)
-        messages.success(request, f"Times are shown to you in {zone.replace('_', ' ')} from now on.")
+        said = Member._meta.get_field("notice_mail").flatchoices
+        words = f"Times are shown to you in {zone.replace('_', ' ')} from now on. Notices by mail: {dict(said)[mail]}."
+        messages.success(request, words)
         return HttpResponseRedirect(reverse("admin:preferences"))
     return TemplateResponse(request, "console/preferences.html", page_context(request, "Preferences", form=form))

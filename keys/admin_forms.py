@@ -67,7 +67,7 @@ class NetworksField(forms.CharField):
             required=False,
             label="Allowed networks",
             widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "placeholder": "10.0.0.0/8\n2001:db8::/32"}),
-            help_text="CIDR, IPv4 or IPv6, one a line. Empty: from wherever its group allows.",
+            help_text="CIDR, IPv4 or IPv6, one a line. Empty: from wherever its policy allows.",
         )
 
     def prepare_value(self, value: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from django.db.models import Q
 
-from audit.moments import stamp
+from audit.moments import duration, stamp
 from keys.idle import quiet_for, quiet_since, revoked_at
 from keys.models import GatewayKey, PolicyFields
 from keys.networks import outside
@@ -34,6 +34,20 @@ class BreachKind(StrEnum):
     GRACE_TOO_LONG = "grace_too_long"
     NETWORK_OUTSIDE = "network_outside"
     IDLE = "idle"
+
+    @property
+    def label(self) -> str:
+        """What it is called where there is no room for a sentence."""
+        return _LABELS[self]
+
+
+_LABELS: Final = {
+    BreachKind.EXPIRY_MISSING: "never expires",
+    BreachKind.EXPIRY_TOO_LATE: "expires too late",
+    BreachKind.GRACE_TOO_LONG: "grace too long",
+    BreachKind.NETWORK_OUTSIDE: "networks too wide",
+    BreachKind.IDLE: "unused too long",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +117,7 @@ def _grace_too_long(key: GatewayKey, rules: Rules, now: datetime) -> str:
     most, until = rules.max_grace, key.grace_until
     if most is None or until is None or until <= now or until - now <= longest_grace(rules):
         return ""
-    allows = f"at most {most.value:,} seconds from now" if most.value else "no grace"
+    allows = f"at most {duration(longest_grace(rules))} from now" if most.value else "no grace"
     return f"Its old value is accepted until {stamp(until)}. {most.of} allows {allows}."
 
 

@@ -46,6 +46,8 @@ from webhooks.models import EndpointSecret, WebhookEndpoint
 __all__ = ["delivery_admin"]
 
 SHOWN: Final = 10
+# So much of what a test was answered is told in its dialog; its delivery has more.
+TOLD: Final = 200
 OVERLAPS: Final = (
     ("0", "None: only the new secret signs"),
     ("3600", "1 hour"),
@@ -271,7 +273,8 @@ class WebhookEndpointAdmin(ConsoleAdmin[WebhookEndpoint]):
         if attempt is None:
             return reload_page(request, f"A test is on its way to {form.obj}.")
         if attempt.error:
-            raise ValidationError(f"{told_attempt(attempt)}. It is tried again, like every notice.")
+            answer = f", with “{attempt.answer[:TOLD]}”" if attempt.answer else ""
+            raise ValidationError(f"{told_attempt(attempt)}{answer}. It is tried again, like every notice.")
         return reload_page(request, f"The test has arrived at {form.obj}: {told_attempt(attempt)}.")
 
     @dialog_action(DisableForm, title="Disable", submit="Disable", icon="block", loud=False)
@@ -303,6 +306,8 @@ class WebhookEndpointAdmin(ConsoleAdmin[WebhookEndpoint]):
             usage="webhooks/secret_usage.html",
             done_url=link,
             variable="KEEPTRUSTS_WEBHOOK_SECRET",
+            noun="secret",
+            kept="Keeptrusts keeps it encrypted, for it signs with it, and never shows it again.",
             context={"overlap": overlap},
         )
 
@@ -315,10 +320,10 @@ class WebhookEndpointAdmin(ConsoleAdmin[WebhookEndpoint]):
     @display(description="Since")
     def state_words(self, endpoint: WebhookEndpoint) -> SafeString | str:
         if endpoint.disabled_at is not None:
-            return format_html("{} {}", moment(endpoint.disabled_at), endpoint.disabled_reason)
+            return format_html("{}<p>{}</p>", moment(endpoint.disabled_at), endpoint.disabled_reason)
         if endpoint.failing_since is not None:
-            words = f"Given up after {delivering.PATIENCE.days} days without success."
-            return format_html("{} {}", moment(endpoint.failing_since), words)
+            words = f"It is disabled after {delivering.PATIENCE.days} days without a success."
+            return format_html("{}<p>{}</p>", moment(endpoint.failing_since), words)
         return "—"
 
     @display(description="Address", ordering="url")
