@@ -7,9 +7,8 @@ from typing import Any
 
 from django.db import OperationalError, connection
 from django.http import HttpRequest, HttpResponse
-from django.urls import path
+from django.urls import get_resolver, path
 
-from keeptrusts import urls
 from keeptrusts.asgi import application
 
 __all__ = ["application"]
@@ -44,7 +43,7 @@ def _logged(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
 
 
 for place in ("", "api/v1/"):
-    urls.urlpatterns[:0] = [
+    get_resolver().urlconf_module.urlpatterns[:0] = [
         path(f"{place}fail/", _fail),
         path(f"{place}unavailable/", _unavailable),
         path(f"{place}logged/", _logged),
