@@ -42,14 +42,13 @@ class CompressionMiddleware(GZipMiddleware):
     """Compresses only where nobody can learn a secret from a length (BREACH).
 
     That takes a secret in the answer, text beside it that an attacker chooses, and many requests that the attacker
-    has the victim's browser make. So what must not be stored (every answer with a value in it) and what answers a
-    change is sent as it is, and so is whatever another site has led to. In what is left the one secret is the CSRF
-    token, which Django masks anew each time.
+    has the victim's browser make. So what answers a change is sent as it is, for that is where a value is shown; a page
+    that shows a secret to a GET says `Content-Encoding: identity`; and whatever another site has led to is sent as it
+    is, too. In what is left the one secret is the CSRF token, which Django masks anew each time.
     """
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         from_elsewhere = request.headers.get("Sec-Fetch-Site", "none") not in {"same-origin", "none"}
-        never_stored = "no-store" in response.get("Cache-Control", "")
-        if request.method not in {"GET", "HEAD"} or from_elsewhere or never_stored:
+        if request.method not in {"GET", "HEAD"} or from_elsewhere:
             return response
         return super().process_response(request, response)
