@@ -22,9 +22,12 @@ STYLES = (
     "screens",
     "usage",
     "hygiene",
+    "policy",
     "leak",
     "giving",
     "team",
+    "reports",
+    "overtaken",
     "accessibility",
 )
 SCRIPTS = (
@@ -33,7 +36,9 @@ SCRIPTS = (
     "hygiene",
     "giving",
     "team",
+    "reports",
     "accessibility",
+    "navigation",
 )
 
 UNFOLD: dict[str, Any] = {
