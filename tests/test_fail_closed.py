@@ -76,7 +76,7 @@ def world(admin: Member) -> World:
     Member.objects.filter(pk=gone.pk).update(is_active=False)
     strict = make_group("strict")
     breaching = make_key("breaching", consumer_group=strict).key
-    edit_group(actor=TESTS, group_id=strict.pk, changed={"max_lifetime_days": 9})
+    edit_group(actor=TESTS, group_id=strict.pk, changed={"max_lifetime_days": 9}, existing_keys="leave")
     delivery = make_delivery(key)
     paused = make_endpoint("paused")
     disable_endpoint(actor=TESTS, endpoint_id=paused.pk)

@@ -60,6 +60,27 @@ def test_a_method_that_there_is_not_gets_a_page_and_the_api_its_json(
     assert answer.json()["code"] == "method_not_allowed"
 
 
+@pytest.mark.django_db
+def test_pages_behind_the_sign_in_are_kept_by_no_cache(browser: BrowserOf, admin: Member) -> None:
+    client = browser(admin)
+    for path in (
+        "/admin/",
+        "/admin/keys/gatewaykey/",
+        "/admin/preferences/",
+        f"/admin/keys/gatewaykey/{make_key().key.pk}/",
+    ):
+        assert "no-store" in client.get(path, follow=True).headers["Cache-Control"], path
+    client.post("/admin/logout/")
+    assert client.get("/admin/").status_code == 302
+
+
+@pytest.mark.once
+def test_passwords_are_hashed_with_argon2() -> None:
+    import keeptrusts.settings as real
+
+    assert real.PASSWORD_HASHERS == ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+
+
 # --- compression ------------------------------------------------------------------------------------------------------
 
 
