@@ -142,14 +142,17 @@ def changed_by(do: Callable[[], Any], *, log_is_full: bool) -> tuple[Any, set[st
     return answer, {table for table, rows in after.items() if rows != before[table]}
 
 
-def tried(do: Callable[[], Any]) -> str:
-    """Say what is wrong with an address that should fail closed; nothing if it does."""
+def tried(do: Callable[[], Any], *, claims: bool = False) -> str:
+    """Say what is wrong with an address that should fail closed; nothing if it does.
+
+    claims: whether the form is claimed before anything is done, so that nobody does half of it twice.
+    """
     answer, tables = changed_by(do, log_is_full=False)
     if not tables or answer.status_code >= 400:
         said = getattr(answer, "content", b"")[:300]
         return f"changes nothing even with a log that takes entries: {answer.status_code} {said!r}"
     answer, tables = changed_by(do, log_is_full=True)
-    if tables:
+    if tables - ({"access_idempotencyrecord"} if claims else set()):
         return f"{answer.status_code}, and yet these have changed: {tables}"
     if answer.status_code != 503:
         return f"answered {answer.status_code}, not 503"
@@ -187,7 +190,15 @@ def api_call(client: APIClient, method: str, route: str, world: World) -> Callab
     body = BODIES.get(route, API_MATRIX[method, route][0])
     body = {**body, "ids": [str(names["key"])]} if "ids" in body else body
     path = f"/api/v1/{route.format(**{**names, 'group': 'payments'})}"
-    return lambda: getattr(client, method)(path, body)
+
+    def call() -> Any:
+        answer = getattr(client, method)(path, body)
+        if answer.streaming:  # an export: what it records is done when it was read
+            b"".join(answer)
+            answer.close()
+        return answer
+
+    return call
 
 
 def test_every_operation_of_the_api_fails_closed(api: ApiOf, admin: Member, world: World) -> None:
@@ -293,7 +304,7 @@ def test_every_address_of_the_console_fails_closed(browser: BrowserOf, admin: Me
     wrong = {}
     for address in CHANGES.keys() - NOT_AUDITED:
         client.force_login(admin, backend="django.contrib.auth.backends.ModelBackend")
-        wrong[address] = tried(console_call(client, address, world))
+        wrong[address] = tried(console_call(client, address, world), claims="hygiene" in address)
     assert {address: why for address, why in wrong.items() if why} == {}
 
 
