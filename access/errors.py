@@ -16,7 +16,7 @@ from django.core.exceptions import (
     SuspiciousOperation,
     ValidationError,
 )
-from django.db import IntegrityError, InterfaceError, OperationalError
+from django.db import IntegrityError, InterfaceError, InternalError, OperationalError
 from django.http import Http404, JsonResponse
 from django.http.request import UnreadablePostError
 from rest_framework import exceptions
@@ -108,10 +108,18 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
             return _answer(400, "bad_request", "The request is malformed.")
         case IntegrityError():
             return _answer(409, "conflict", "Somebody else has changed the same thing just now. Look, and try again.")
-        case OperationalError() | InterfaceError():
+        case _ if is_unavailable(error):
             log.exception("The database did not do its part.")
             return _answer(503, "unavailable", "The database does not answer. Try again.", {"Retry-After": "1"})
     return None
+
+
+def is_unavailable(error: BaseException | None) -> bool:
+    """Say whether the database did not do its part: it is away, full, or may only be read."""
+    if isinstance(error, InternalError):
+        # PostgreSQL: read_only_sql_transaction, which Django knows no class of its own for.
+        return getattr(error.__cause__, "sqlstate", None) == "25006"
+    return isinstance(error, OperationalError | InterfaceError)
 
 
 def limits_hold(request: Any) -> bool:

@@ -17,7 +17,7 @@ from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured
 from environs import FileAwareEnv
 
-from keeptrusts import broker, unfold
+from keeptrusts import broker, logs, unfold
 from keeptrusts.environment import embedded_secret
 from keeptrusts.schedule import BEAT_SCHEDULE
 
@@ -120,8 +120,9 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "keeptrusts.middleware.SurfaceMiddleware",
     "keeptrusts.static_files.StaticFilesMiddleware",
-    "django.middleware.gzip.GZipMiddleware",
+    "keeptrusts.middleware.CompressionMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -425,24 +426,12 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = BEAT_SCHEDULE
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "line": {
-            # Whatever a library logs, a key value never reaches a log (design: "A secret is seen once").
-            "()": "audit.redaction.RedactingFormatter",
-            "format": "{asctime} {levelname} {name}: {message}",
-            "style": "{",
-        }
-    },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": env.str("KEEPTRUSTS_LOG_LEVEL", "INFO")},
-    "loggers": {
-        "django.server": {"handlers": ["stderr"], "propagate": False},
-        "axes": {"level": "WARNING"},
-        "celery.app.trace": {"level": "WARNING"},
-        "celery.beat": {"level": "WARNING"},
-        "celery.worker.strategy": {"level": "WARNING"},
-    },
-}
+# Whatever a library logs, a key value never reaches a log (design: "A secret is seen once").
+try:
+    logs.chosen_format()
+except ValueError as _wrong:
+    raise ImproperlyConfigured(str(_wrong)) from None
+LOGGING_CONFIG = "keeptrusts.logs.configure"
+LOGGING = logs.logging_settings(env.str("KEEPTRUSTS_LOG_LEVEL", "INFO"))
+# With KEEPTRUSTS_DEBUG the page of an error shows local variables.
+DEFAULT_EXCEPTION_REPORTER = "keeptrusts.debug_reports.RedactingReporter"

@@ -7,9 +7,11 @@ from typing import Any, cast
 from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.views import PasswordChangeView
 from django.core.paginator import InvalidPage
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse
+from django.utils.decorators import method_decorator
 from unfold.forms import AdminOwnPasswordChangeForm, AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
@@ -35,6 +37,11 @@ class ConsoleSite(UnfoldAdminSite):
     site_header = "Keeptrusts"
     index_title = "Dashboard"
     login_form = SignInForm
+
+    @method_decorator(transaction.atomic)
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Sign a member in, with its entry in the audit log, or not at all."""
+        return super().login(request, extra_context)
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
         """Add the pages of the houses (access/pages.py), and leave out what no screen uses.
