@@ -23,6 +23,8 @@ VERBS: Final = {
     "partial_update": "change",
     "metadata": "view",
     "bulk_revoke": "revoke",
+    "checkpoint": "verify",
+    "evidence": "export",
 }
 
 

@@ -28,9 +28,10 @@ from audit.actions import AuditAction
 from audit.actor import Actor, ActorKind
 from audit.change_lists import StrictChangeList
 from audit.list_filters import DayRangeFilter
-from audit.models import AuditCheckpoint, AuditEntry, AuditLeaf
+from audit.models import AuditEntry, AuditLeaf
 from audit.moments import moment, stamp
 from audit.narrowing import carried, days, search_entries, with_filters
+from audit.sealing import newest_checkpoint
 from audit.verification import Verdict, verify_for
 
 # What each kind of object is called, and the console's screen for one: by name, its house is above (design §10).
@@ -222,7 +223,7 @@ class AuditEntryAdmin(ModelAdmin):
             "last_url": reverse(f"{self.admin_site.name}:audit_auditentry_change", args=[last_entry.pk])
             if last_entry
             else "",
-            "sealed_until": AuditCheckpoint.objects.order_by("-size").first() if verdict else None,
+            "sealed_until": newest_checkpoint() if verdict else None,
             "list_url": reverse(f"{self.admin_site.name}:audit_auditentry_changelist"),
         }
         response = TemplateResponse(request, "console/verify.html", context)

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 import django_filters
 from django.db.models import Max
-from django.http import StreamingHttpResponse
+from django.http import Http404, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -20,9 +20,11 @@ from rest_framework.viewsets import ReadOnlyModelViewSet
 from audit.actions import AuditAction
 from audit.actor import Actor, ActorKind
 from audit.exports import csv_response, filters_of, record_export
-from audit.models import AuditEntry
+from audit.models import AuditEntry, Checkpoint
 from audit.narrowing import search_entries
 from audit.parameters import InstantFilter, TextFilter
+from audit.sealing import newest_checkpoint
+from audit.signing import public_keys
 from audit.verification import ProblemCode, verify_for
 
 CHUNK: Final = 2_000
@@ -76,11 +78,33 @@ class ProblemJSON(serializers.Serializer[Any]):
     detail = serializers.CharField()
 
 
+class GapJSON(serializers.Serializer[Any]):
+    since = serializers.DateTimeField()
+    until = serializers.DateTimeField()
+
+
 class VerdictJSON(serializers.Serializer[Any]):
     valid = serializers.BooleanField()
     sealed = serializers.IntegerField(help_text="Entries whose place in the tree was checked.")
     pending = serializers.IntegerField(help_text="Entries that the sealer has not reached yet.")
+    checkpoints = serializers.IntegerField(help_text="Signed checkpoints that were checked.")
+    last_checkpoint_at = serializers.DateTimeField(allow_null=True)
+    copies = serializers.IntegerField(help_text="Copies outside the database that were compared; 0: none are here.")
+    gaps = GapJSON(many=True)
     problems = ProblemJSON(many=True)
+
+
+class CheckpointJSON(serializers.ModelSerializer[Checkpoint]):
+    note = serializers.CharField(help_text="The signed text (C2SP tlog-checkpoint): keep it where we cannot reach it.")
+    public_keys = serializers.SerializerMethodField(help_text="The keys that signatures are believed by here.")
+
+    class Meta:
+        model = Checkpoint
+        fields = ["number", "size", "at", "note", "public_keys"]
+        read_only_fields = fields
+
+    def get_public_keys(self, checkpoint: Checkpoint) -> list[str]:
+        return public_keys()
 
 
 class AuditEntryViewSet(ReadOnlyModelViewSet[AuditEntry]):
@@ -100,6 +124,16 @@ class AuditEntryViewSet(ReadOnlyModelViewSet[AuditEntry]):
         """Prove that the sealed log is what was written, or say which entries are not. Asking is recorded."""
         self.filter_queryset(self.get_queryset())  # The whole log is checked: a parameter is refused.
         return Response(verify_for(_actor(request)).as_json())
+
+    @extend_schema(responses=CheckpointJSON, filters=False)
+    @action(detail=False, pagination_class=None, search=None, ordering_fields=None, filterset_class=None)
+    def checkpoint(self, request: Request) -> Response:
+        """Return the newest signed checkpoint: what a witness outside keeps a copy of."""
+        self.filter_queryset(self.get_queryset())  # A parameter is refused.
+        newest = newest_checkpoint()
+        if newest is None:
+            raise Http404("nothing is sealed yet")
+        return Response(CheckpointJSON(newest).data)
 
     @extend_schema(responses={(200, "text/csv"): OpenApiTypes.STR}, filters=True)
     def export(self, request: Request) -> StreamingHttpResponse:

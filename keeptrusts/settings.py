@@ -5,6 +5,7 @@ Any variable may be given as NAME_FILE instead: the path of a file that holds th
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -284,6 +285,25 @@ SPECTACULAR_SETTINGS = {
         "access.schema.describe_errors",
     ],
 }
+
+# The audit log's checkpoints (docs/audit.md): who signs them, who believes which signature, how old the newest may be,
+# and where they are copied to, outside the database.
+KEEPTRUSTS_AUDIT_ORIGIN = env.str("KEEPTRUSTS_AUDIT_ORIGIN", f"{_public.netloc}/audit")
+if not re.fullmatch(r"[^\s+]+", KEEPTRUSTS_AUDIT_ORIGIN):
+    raise ImproperlyConfigured("KEEPTRUSTS_AUDIT_ORIGIN names the log in each checkpoint: no spaces, and no +.")
+KEEPTRUSTS_AUDIT_SIGNING_KEY = env.str("KEEPTRUSTS_AUDIT_SIGNING_KEY", "")
+KEEPTRUSTS_AUDIT_PUBLIC_KEYS: list[str] = env.list("KEEPTRUSTS_AUDIT_PUBLIC_KEYS", [])
+KEEPTRUSTS_CHECKPOINT_SECONDS = env.int("KEEPTRUSTS_CHECKPOINT_SECONDS", 60)
+if not 1 <= KEEPTRUSTS_CHECKPOINT_SECONDS <= 3_600:
+    raise ImproperlyConfigured("KEEPTRUSTS_CHECKPOINT_SECONDS must be between 1 and 3600.")
+KEEPTRUSTS_CHECKPOINT_FILE = Path(
+    env.str("KEEPTRUSTS_CHECKPOINT_FILE", "") or DATA_DIR / "audit-checkpoints.ndjson"
+).absolute()
+# host:port (UDP), or the path of a socket such as /dev/log; an address that takes a POST.
+KEEPTRUSTS_CHECKPOINT_SYSLOG = env.str("KEEPTRUSTS_CHECKPOINT_SYSLOG", "")
+if not re.fullmatch(r"(/.+|.+:[0-9]{1,5})?", KEEPTRUSTS_CHECKPOINT_SYSLOG):
+    raise ImproperlyConfigured("KEEPTRUSTS_CHECKPOINT_SYSLOG is host:port, or the path of a socket such as /dev/log.")
+KEEPTRUSTS_CHECKPOINT_URL = env.str("KEEPTRUSTS_CHECKPOINT_URL", "")
 
 # Lifecycle (design: "Rotation"), seconds.
 KEEPTRUSTS_DEFAULT_GRACE = timedelta(seconds=env.int("KEEPTRUSTS_DEFAULT_GRACE_SECONDS", 24 * 60 * 60))
