@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import uuid
 from pathlib import Path
 from queue import Empty
 from time import time_ns
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
+from django.conf import settings
 from kombu.transport import TRANSPORT_ALIASES, filesystem
 from kombu.utils.json import dumps, loads
 
@@ -25,6 +28,9 @@ logger = logging.getLogger(__name__)
 SCHEME = "folder"
 # The host means nothing; without one Kombu says so at every start.
 URL = f"{SCHEME}://localhost"
+# Seconds, within which a server must take a connection.
+PATIENCE: Final = 2.0
+REDIS_PORT: Final = 6379
 
 
 class Channel(filesystem.Channel):
@@ -65,6 +71,18 @@ class Transport(filesystem.Transport):
 def register() -> None:
     """Make `folder://` a broker address."""
     TRANSPORT_ALIASES[SCHEME] = f"{__name__}:Transport"
+
+
+def answers() -> bool:
+    """Say whether messages can be sent and fetched now: a folder always, a Redis that takes a connection."""
+    if not settings.REDIS_URL:
+        return True
+    address = urlsplit(settings.REDIS_URL)
+    try:
+        socket.create_connection((address.hostname or "localhost", address.port or REDIS_PORT), PATIENCE).close()
+    except OSError:
+        return False
+    return True
 
 
 def prepare_folders(options: dict[str, Any]) -> None:

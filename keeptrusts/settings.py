@@ -90,6 +90,7 @@ CONTENT_SECURITY_POLICY = {
 
 INSTALLED_APPS = [
     "keeptrusts.apps.KeeptrustsConfig",
+    "operations.apps.OperationsConfig",
     "gateways.apps.GatewaysConfig",
     "usage.apps.UsageConfig",
     "keys.apps.KeysConfig",
@@ -328,6 +329,12 @@ if _retention_days < 31:
         "days, and one that was deleted before would count a second time."
     )
 KEEPTRUSTS_USAGE_RETENTION = timedelta(days=_retention_days)
+
+# Prometheus' metrics (docs/operations.md): for who shows this token, for callers on this host, or for nobody.
+KEEPTRUSTS_METRICS_TOKEN = env.str("KEEPTRUSTS_METRICS_TOKEN", "")
+if 0 < len(KEEPTRUSTS_METRICS_TOKEN) < 16:
+    raise ImproperlyConfigured("KEEPTRUSTS_METRICS_TOKEN must have at least 16 characters; empty: no metrics.")
+KEEPTRUSTS_METRICS_LOOPBACK = env.bool("KEEPTRUSTS_METRICS_LOOPBACK", False)
 
 # Celery. Redis where there is one; else a folder, which needs nothing installed.
 CELERY_BROKER_URL = REDIS_URL or broker.URL

@@ -15,7 +15,6 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, Final
 
-from django.apps import apps
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.loader import MigrationLoader
@@ -23,15 +22,17 @@ from django.db.migrations.recorder import MigrationRecorder
 from redis import Redis
 from redis.exceptions import RedisError
 
+from audit.sealing import newest_checkpoint
 from operations import jobs
 from usage.threads import DatabaseThreads, drop_broken_connection, surviving_restart
 
 # Seconds: how long one answer holds, and how long a check may take.
 HOLDS_FOR: Final = 1.0
 WITHIN: Final = 1.5
-# Seconds. Beat sends every few seconds; a checkpoint is written at least as often as the setting says.
+# Seconds. Beat sends something every few seconds.
 BEAT_LATE_AFTER: Final = 60.0
-CHECKPOINT_LATE_AFTER: Final = 60.0
+# Of the newest checkpoint, beyond the age at which the sealer writes another one.
+CHECKPOINT_GRACE: Final = 30.0
 
 DATABASE, REDIS, MIGRATIONS, BEAT, CHECKPOINT = "database", "redis", "migrations", "beat", "checkpoint"
 NAMES: Final = (DATABASE, REDIS, MIGRATIONS, BEAT, CHECKPOINT)
@@ -88,6 +89,15 @@ class Readiness:
         found = await asyncio.shield(self._answer)
         return {name: found[name] for name in NAMES if name not in exclude}
 
+    async def from_database[T](self, ask: Callable[[], T]) -> T | None:
+        """Return what `ask` returns in the thread of the checks; None where the database hangs or takes too long."""
+        if self._probes[0].hangs:
+            return None
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._database.run(ask)), WITHIN)
+        except TimeoutError:
+            return None
+
     async def close(self) -> None:
         self._redis.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._database.close)
@@ -108,6 +118,10 @@ class _Probe:
         self._ask = ask
         self._names = names
         self._asked: asyncio.Future[Checks] | None = None
+
+    @property
+    def hangs(self) -> bool:
+        return self._asked is not None
 
     async def ask(self) -> Checks:
         if self._asked is None:
@@ -153,7 +167,8 @@ def needed_migrations() -> frozenset[tuple[str, str]]:
 
 
 def _checkpoint() -> Check:
-    return _aged(jobs.age(last_checkpoint()), CHECKPOINT_LATE_AFTER)
+    newest = newest_checkpoint()
+    return _aged(jobs.age(newest.at if newest else None), settings.KEEPTRUSTS_CHECKPOINT_SECONDS + CHECKPOINT_GRACE)
 
 
 def _aged(age: float | None, late_after: float) -> Check:
