@@ -103,6 +103,7 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
     add_button: ClassVar[str] = "Create"
     # What the page of one object shows of others, fetched with it.
     detail_select_related: ClassVar[tuple[str, ...]] = ()
+    list_before_template: Any = None
     change_form_before_template: Any = None
     change_form_outer_before_template: Any = None
     change_form_outer_after_template: Any = None

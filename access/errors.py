@@ -55,7 +55,7 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
         record_refusal(request_actor(context["request"]), error)
     match error:
         case Conflict():
-            return _answer(409, error.code, error.detail)
+            return _answer(409, error.code, error.detail, **error.more)
         case ValidationError():
             return _invalid(_django_fields(error))
         case exceptions.ValidationError():

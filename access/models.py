@@ -141,6 +141,8 @@ class Invitation(models.Model):
     accepted_at = models.DateTimeField(null=True)
     # Withdrawn, or replaced by another link.
     withdrawn_at = models.DateTimeField(null=True)
+    # Those that a Manager is to manage once they have joined. A model of the house above, by its name (design §10).
+    groups = models.ManyToManyField("keys.ConsumerGroup", blank=True, related_name="+")
 
     class Meta:
         constraints = [

@@ -23,6 +23,7 @@ VERBS: Final = {
     "partial_update": "change",
     "metadata": "view",
     "bulk_revoke": "revoke",
+    "policy_preview": "change",
     "checkpoint": "verify",
     "evidence": "export",
 }

@@ -5,6 +5,7 @@ A verb raises; its transaction unwinds; then the door (API, console) records the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
@@ -25,14 +26,26 @@ class Forbidden(PermissionDenied):
 
 
 class Conflict(Exception):
-    """The state does not allow this now. code: stable, for machines; the message is for people."""
+    """The state does not allow this now. code: stable, for machines; the message is for people.
 
-    def __init__(self, code: str, detail: str, *, permission: str = "", obj: object | None = None) -> None:
+    more: what else the API's answer says, as JSON.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        permission: str = "",
+        obj: object | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.permission = permission
         self.obj = obj
+        self.more = dict(more or {})
 
 
 # What each permission's refusal is called in the log. What is not here (reading) is not recorded.
@@ -47,6 +60,7 @@ REFUSED_ACTIONS: dict[str, AuditAction] = {
     "keys.revoke_gatewaykey": AuditAction.KEY_REVOKE_REFUSED,
     "keys.add_consumergroup": AuditAction.GROUP_CREATE_REFUSED,
     "keys.change_consumergroup": AuditAction.GROUP_EDIT_REFUSED,
+    "keys.change_installationpolicy": AuditAction.POLICY_EDIT_REFUSED,
     "gateways.add_gateway": AuditAction.GATEWAY_CREATE_REFUSED,
     "gateways.change_gateway": AuditAction.GATEWAY_EDIT_REFUSED,
     "gateways.rotate_token_gateway": AuditAction.GATEWAY_ROTATE_TOKEN_REFUSED,
@@ -63,6 +77,7 @@ REFUSED_ACTIONS: dict[str, AuditAction] = {
 OBJECT_TYPES = {
     "gatewaykey": "gateway_key",
     "consumergroup": "consumer_group",
+    "installationpolicy": "policy",
     "gateway": "gateway",
     "member": "member",
     "accesskey": "access_key",

@@ -44,6 +44,8 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "keys.view_consumergroup": EVERYONE,
     "keys.add_consumergroup": ADMINS,
     "keys.change_consumergroup": ADMINS,
+    "keys.view_installationpolicy": EVERYONE,
+    "keys.change_installationpolicy": ADMINS,
     "usage.view_usageevent": EVERYONE,
     "usage.export_usageevent": EVERYONE,
     "gateways.view_gateway": EVERYONE,

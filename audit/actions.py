@@ -13,6 +13,7 @@ class AuditAction(models.TextChoices):
     KEY_ROTATED = "gateway_key.rotated", "Key rotated"
     KEY_GRACE_ENDED = "gateway_key.grace_ended", "Grace ended"
     KEY_GRACE_EXTENDED = "gateway_key.grace_extended", "Grace extended"
+    KEY_GRACE_SHORTENED = "gateway_key.grace_shortened", "Grace shortened"
     KEY_REVOKED = "gateway_key.revoked", "Key revoked"
     KEY_EXPIRED = "gateway_key.expired", "Key expired"
     KEY_EXPORTED = "gateway_key.exported", "Keys exported"
@@ -29,6 +30,9 @@ class AuditAction(models.TextChoices):
     GROUP_EDITED = "consumer_group.edited", "Consumer group edited"
     GROUP_CREATE_REFUSED = "consumer_group.create_refused", "Creating a consumer group refused"
     GROUP_EDIT_REFUSED = "consumer_group.edit_refused", "Editing a consumer group refused"
+
+    POLICY_EDITED = "policy.edited", "Policy of the installation edited"
+    POLICY_EDIT_REFUSED = "policy.edit_refused", "Editing the installation's policy refused"
 
     GATEWAY_CREATED = "gateway.created", "Gateway registered"
     GATEWAY_EDITED = "gateway.edited", "Gateway edited"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, cast
 from urllib.parse import urlencode
+from weakref import WeakKeyDictionary
 
 from django.contrib import admin
 from django.contrib.auth import get_user_model
@@ -29,8 +29,9 @@ from audit.actor import Actor, ActorKind
 from audit.change_lists import StrictChangeList
 from audit.list_filters import DayRangeFilter
 from audit.models import AuditEntry, AuditLeaf
-from audit.moments import moment, stamp
+from audit.moments import moment
 from audit.narrowing import carried, days, search_entries, with_filters
+from audit.reading import ABSENT, Reading
 from audit.sealing import newest_checkpoint
 from audit.verification import Verdict, verify_for
 
@@ -47,7 +48,8 @@ OBJECTS: Final = {
     "usage_event": ("Usage events", ""),
 }
 ACTOR_WORDS: Final = {ActorKind.MEMBER: "", ActorKind.SYSTEM: "the system", ActorKind.ANONYMOUS: "not signed in"}
-ABSENT: Final = "—"
+# Who reads an entry: what its columns are asked for does not say.
+_readers: WeakKeyDictionary[AuditEntry, Any] = WeakKeyDictionary()
 
 
 class ObjectTypeFilter(DropdownFilter):
@@ -160,7 +162,10 @@ class AuditEntryAdmin(ModelAdmin):
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> AuditEntry | None:
         """Return the entry by its number alone: Django takes any column that an address names, even "" as one."""
-        return cast("AuditEntry | None", super().get_object(request, object_id))
+        entry = cast("AuditEntry | None", super().get_object(request, object_id))
+        if entry is not None:
+            _readers[entry] = request.user
+        return entry
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return [field for _, options in self.fieldsets for field in options["fields"]]
@@ -273,13 +278,9 @@ class AuditEntryAdmin(ModelAdmin):
         """Say what changed, and what else is known of it, in two small tables."""
         if not (entry.before or entry.after or entry.detail):
             return "Nothing more was recorded."
-        names = sorted(set(entry.before) | set(entry.after))
+        said = Reading(entry, _readers.get(entry))
         # The first entry of an object has no before: two columns of which one is empty would say less.
-        rows = [
-            (_name(name), _told(entry.before.get(name), name), _told(entry.after.get(name), name)) for name in names
-        ]
-        facts = [(_name(name), _told(value, name)) for name, value in sorted(entry.detail.items())]
-        context = {"rows": rows, "changed": bool(entry.before), "facts": facts}
+        context = {"rows": said.rows(), "changed": bool(entry.before), "facts": said.facts()}
         return SafeString(render_to_string("console/changes.html", context))
 
     @display(description="Entry")
@@ -314,51 +315,3 @@ def export_query(given: QueryDict) -> str:
         query |= {"actor_kind": "member", "actor_id": str(given["actor"])}
     query |= days(given, "at", "at")
     return f"?{urlencode(query)}" if query else ""
-
-
-# What a field is called where its name in the log says it badly.
-FIELD_WORDS: Final = {
-    "consumer_group": "Consumer group (slug)",
-    "consumer_group_id": "Consumer group (id)",
-    "consumer_groups": "Consumer groups (slugs)",
-    "grace_seconds": "Grace",
-    "max_grace_seconds": "Longest grace",
-    "is_active": "May sign in",
-    "default_lifetime_days": "Default lifetime, days",
-    "max_lifetime_days": "Longest lifetime, days",
-    "expiry_required": "Expiry is mandatory",
-    "revoke_reason": "Reason for revoking",
-    "grace_until": "Old value accepted until",
-    "code": "Why it was refused",
-}
-
-
-def _name(name: str) -> str:
-    return FIELD_WORDS.get(name) or name.replace("_", " ").capitalize()
-
-
-def _told(value: Any, name: str = "") -> str:
-    """Return one recorded value as a person reads it; times as the console writes them, spans in days and hours."""
-    match value:
-        case None | "" | []:
-            return ABSENT
-        case True:
-            return "yes"
-        case False:
-            return "no"
-        case list():
-            return ", ".join(_told(item) for item in value)
-        case dict():
-            return ", ".join(f"{_name(name)}: {_told(item)}" for name, item in value.items())
-        case str():
-            try:
-                at = datetime.fromisoformat(value)
-            except ValueError:
-                return value
-            return stamp(at, seconds=True) if at.tzinfo is not None else value
-        case int() if name == "lifetime" or name.endswith("_seconds"):
-            return str(timedelta(seconds=value)).removesuffix(", 0:00:00")
-        case int():
-            return f"{value:,}" if not name.endswith("id") else str(value)
-        case _:
-            return str(value)

@@ -256,7 +256,7 @@ def _what_is_wrong(
 def _check_copies(verdict: Verdict, path: Path, keys: list[VerifierKey]) -> None:
     """Compare the copies with the checkpoints of the same numbers."""
     newest = Checkpoint.objects.order_by("-number").values_list("number", flat=True).first() or 0
-    for some in batched(copies_in(path), CHUNK, strict=False):
+    for some in batched(copies_in(path), CHUNK):
         ours = dict(Checkpoint.objects.filter(number__in=[c.number for c in some]).values_list("number", "note"))
         for copy in some:
             if len(verdict.problems) >= MOST_PROBLEMS:

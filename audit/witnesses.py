@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-import logging.handlers
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -28,6 +27,8 @@ from audit.sealing import newest_checkpoint
 logger = logging.getLogger(__name__)
 # Seconds that an address has for its answer: the sealer waits behind it.
 PATIENCE: Final = 5
+# RFC 5424 §6.2.1: facility 4 (security), severity 6 (informational).
+AUTH_INFO: Final = 4 * 8 + 6
 # Bytes; longer than any line that we write.
 LONGEST_LINE: Final = 4_096
 
@@ -133,20 +134,18 @@ def _attempt(destination: str, newest: Checkpoint, copy: Callable[[], object]) -
 
 def _to_syslog(checkpoint: Checkpoint) -> None:
     place = settings.KEEPTRUSTS_CHECKPOINT_SYSLOG
+    said = json.dumps({"number": checkpoint.number, "note": checkpoint.note})
+    # Not by logging's handler: it swallows what goes wrong.
+    datagram = f"<{AUTH_INFO}>keeptrusts-audit: {said}".encode()
+    if place.startswith("/"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as unix:
+            unix.connect(place)
+            unix.send(datagram)
+        return
     host, _, port = place.rpartition(":")
-    address = place if place.startswith("/") else (host.strip("[]"), int(port))
-    handler = logging.handlers.SysLogHandler(address, facility=logging.handlers.SysLogHandler.LOG_AUTH)
-    # RFC 5424 wants one line, and the handler's own emit swallows what goes wrong.
-    said = json.dumps({"number": checkpoint.number, "note": checkpoint.note}, ensure_ascii=True)
-    priority = handler.encodePriority(handler.facility, handler.mapPriority("INFO"))
-    data = f"<{priority}>keeptrusts-audit: {said}".encode()
-    try:
-        if handler.unixsocket:
-            handler.socket.send(data)
-        elif handler.socktype == socket.SOCK_DGRAM:
-            handler.socket.sendto(data, address)
-    finally:
-        handler.close()
+    family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind, protocol) as udp:
+        udp.sendto(datagram, address)
 
 
 def _to_address(checkpoint: Checkpoint) -> None:

@@ -133,7 +133,7 @@ def _slice(clients: int, keys: list[UUID], seconds: float) -> float:
     # Forked, because 32 of them that begin from nothing would take a minute; none may share a connection with us.
     context = multiprocessing.get_context("fork")
     connection.close()
-    connection.close_pool()
+    connection.close_pool()  # type: ignore[attr-defined]  # PostgreSQL has one
     start, total = context.Barrier(clients + 1), context.Value("q", 0)
     processes = [
         context.Process(target=_client, args=(key, seconds, start, total), daemon=True) for key in keys[:clients]

@@ -29,6 +29,7 @@ from access.errors import error_body
 from audit.api import AuditEntryViewSet
 from gateways.api import GatewayViewSet
 from keys.api import ConsumerGroupViewSet, GatewayKeyViewSet
+from keys.policy_api import PolicyViewSet
 from usage.api import KeyMetricsView, UsageEventViewSet
 
 
@@ -90,6 +91,8 @@ v1: list[URLPattern | URLResolver] = [
         path(f"{name}/export.csv", view.as_view({"get": "export"}), name=f"{name}-export")
         for name, view in exports.items()
     ),
+    path("policy/", PolicyViewSet.as_view({"get": "retrieve", "patch": "partial_update"}), name="policy"),
+    path("policy/preview/", PolicyViewSet.as_view({"post": "policy_preview"}), name="policy-preview"),
     path("gateway-keys/<uuid:pk>/metrics/", KeyMetricsView.as_view(), name="gateway-key-metrics"),
     *router.urls,
 ]

@@ -27,9 +27,10 @@ HYGIENE = Screen("Hygiene", "cleaning_services", "admin:hygiene", "keys.view_gat
 FIND_A_KEY = Screen("Find a Key", "search", "admin:find_a_key", "keys.view_gatewaykey")
 GROUPS = Screen("Consumer Groups", "groups", "admin:keys_consumergroup_changelist", "keys.view_consumergroup")
 GATEWAYS = Screen("Gateways", "router", "admin:gateways_gateway_changelist", "gateways.view_gateway")
+POLICY = Screen("Policy", "policy", "admin:policy", "keys.view_installationpolicy")
 # Lists, which are each other's tabs; the other screens of "Settings" are no lists.
 TABS = (KEYS, GROUPS, GATEWAYS)
-SETTINGS = (KEYS, HYGIENE, GROUPS, GATEWAYS, FIND_A_KEY)
+SETTINGS = (KEYS, HYGIENE, GROUPS, POLICY, GATEWAYS, FIND_A_KEY)
 EVIDENCE = (
     Screen("Usage Events", "monitoring", "admin:usage_usageevent_changelist", "usage.view_usageevent"),
     Screen("Why Refused?", "block", "admin:why_refused", "usage.view_usageevent"),

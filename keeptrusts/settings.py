@@ -179,12 +179,16 @@ else:
         "keepalives_interval": 2,
         "keepalives_count": 3,
         "tcp_user_timeout": 10_000,  # milliseconds
-        # PostgreSQL compiles what it takes for a long query: that took up to 2.5 s of lists that need 30 ms without.
-        # More memory to group and join by: sums of a month by day and model are sorted on disk otherwise.
-        "options": "-c jit=off -c hash_mem_multiplier=8",
         "pool": {"min_size": 1, "max_size": env.int("KEEPTRUSTS_DATABASE_POOL", 10), "timeout": 5},
         **DATABASES["default"].get("OPTIONS", {}),
     }
+    if env.bool("KEEPTRUSTS_DATABASE_POOLER", False):
+        # A pooler that gives a connection for one transaction at a time, such as PgBouncer: it takes no options at the
+        # start of a connection, and what is fetched between two transactions would be asked of another server process.
+        DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
+    else:
+        # PostgreSQL compiles what it takes for a long query: that took up to 2.5 s of lists that need 30 ms without.
+        DATABASES["default"]["OPTIONS"].setdefault("options", "-c jit=off -c hash_mem_multiplier=8")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 if REDIS_URL:

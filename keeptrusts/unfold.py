@@ -22,6 +22,7 @@ STYLES = (
     "screens",
     "usage",
     "hygiene",
+    "policy",
     "leak",
     "giving",
     "team",
@@ -34,6 +35,7 @@ SCRIPTS = (
     "giving",
     "team",
     "accessibility",
+    "navigation",
 )
 
 UNFOLD: dict[str, Any] = {

@@ -29,11 +29,12 @@ from access.reveal import reveal_in_dialog
 from audit import clock
 from audit.models import AuditEntry
 from audit.moments import moment, stamp
-from keys import group_admin, lifecycle  # noqa: F401  # the groups' screen registers itself
+from keys import group_admin, lifecycle, policy, policy_pages  # noqa: F401  # screens that register themselves
 from keys.admin_bulk import BULK_FIXES, export_selected
 from keys.admin_dialogs import DisableForm, EnableForm, EndGraceForm, ExtendGraceForm, RevokeForm, RotateForm
 from keys.admin_filters import AttentionFilter, ExpiringFilter, GroupFilter, OwnerFilter, StatusFilter
 from keys.admin_forms import CreateKeyForm, EditKeyForm, KeyForm
+from keys.breaches import breaches
 from keys.giving import page_of, secret_of
 from keys.key_lists import REQUESTS, KeyChangeList
 from keys.key_search import search
@@ -62,6 +63,7 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
     detail_select_related = ("consumer_group", "metrics", "created_by", "revoked_by")
     search_fields = ("name", "description", "hint", "id")
     search_help_text = "Name, description, hint or id"
+    list_before_template = "keys/find_hint.html"
     ordering = ("-created_at", "id")
     show_add_link = False
     add_title = "Create Gateway Key"
@@ -276,7 +278,7 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
         versions = list(key.versions.select_related("metrics")[: VERSIONS_SHOWN + 1])
         member = cast(Member, request.user)
         entries = AuditEntry.objects.filter(object_type="gateway_key", object_id=str(key.pk)).order_by("-id")
-        status = key.status_at(now)
+        status, rules = key.status_at(now), policy.rules_of(key.consumer_group)
         return {
             "title": key.name,
             # Django would say the name a second time in the window's title.
@@ -288,6 +290,9 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
             "versions": [(version, version.state_at(now)) for version in versions[:VERSIONS_SHOWN]],
             "more_versions": len(versions) > VERSIONS_SHOWN,
             "entries": member.visible(entries)[:ENTRIES_SHOWN],
+            "rules": policy.in_words(rules),
+            "fences": rules.fences,
+            "breaches": breaches(key, rules, now),
             "why_read_only": self._why_read_only(request, key, now),
         }
 

@@ -35,11 +35,14 @@ from keys.issuing import IssuedKey
 from keys.key_lists import KeyPages
 from keys.models import ConsumerGroup, GatewayKey, KeyVersion
 from keys.narrowing import narrowing
+from keys.policy_api import ChangedGroupJSON, ImpactJSON, aligned_json
+from keys.policy_impact import as_json
 from keys.serializers import (
     BulkRevocation,
     GraceExtension,
     GroupChanges,
     GroupJSON,
+    GroupRules,
     IssuedKeyJSON,
     KeyChanges,
     KeyJSON,
@@ -228,13 +231,28 @@ class ConsumerGroupViewSet(ListModelMixin, RetrieveModelMixin, DecidingViewSet[C
         group = groups.create_group(actor=request_actor(request), **self.body(NewGroup))
         return Response(self.get_serializer(group).data, status=status.HTTP_201_CREATED)
 
-    @extend_schema(request=GroupChanges, responses=GroupJSON, parameters=[IN_FORCE_ON])
+    @extend_schema(request=GroupChanges, responses=ChangedGroupJSON, parameters=[IN_FORCE_ON])
     def partial_update(self, request: Request, slug: str) -> Response:
-        """Edit a group; what is absent stays. Keys keep the expiry they have until their next change."""
+        """Edit a group; what is absent stays.
+
+        A stricter policy that existing keys do not keep to needs `existing_keys`; without it 409 `policy_breaks_keys`,
+        with their `count` and the first `ids`, and nothing is changed.
+        """
         group, changed = self.get_object(), self.body(GroupChanges)
-        group = groups.edit_group(actor=request_actor(request), group_id=group.pk, changed=changed)
+        choice = changed.pop("existing_keys", None)
+        group = groups.edit_group(
+            actor=request_actor(request), group_id=group.pk, changed=changed, existing_keys=choice
+        )
         self.change = group.narrowing
-        return Response(self.get_serializer(group).data)
+        return Response({**self.get_serializer(group).data, **aligned_json(group, choice)})
+
+    @extend_schema(request=GroupRules, responses=ImpactJSON)
+    @action(detail=True, methods=["post"], url_path="policy-preview")
+    def policy_preview(self, request: Request, slug: str) -> Response:
+        """Say which existing keys an edit of the group would break, and in what; nothing is changed."""
+        group, changed = self.get_object(), self.body(GroupRules)
+        found = groups.preview_group(actor=request_actor(request), group_id=group.pk, changed=changed)
+        return Response(as_json(found))
 
 
 def _require_match(key: GatewayKey, expected: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 from uuid import UUID
@@ -22,7 +22,7 @@ from audit import clock
 from audit.actor import Actor
 from audit.moments import stamp
 from keys import lifecycle, policy
-from keys.models import ConsumerGroup, GatewayKey
+from keys.models import ConsumerGroup, GatewayKey, InstallationPolicy
 from keys.narrowing import Narrowing, narrowing
 from keys.offers import PERMISSIONS, why_not
 from keys.visibility import manages_all
@@ -117,15 +117,17 @@ class Edit(Fix):
 
 @dataclass(frozen=True, slots=True)
 class SetExpiry(Edit):
-    """Let keys expire in so many days, or, where that is less, in as many as their group's policy allows."""
+    """Let keys expire in so many days, or, where that is less, in as many as their policy allows."""
 
     days: int
+    installation: InstallationPolicy = field(default_factory=policy.installation_policy)
 
     def before(self, key: GatewayKey, now: datetime) -> str:
         return stamp(key.expires_at) if key.expires_at else "Never"
 
     def after(self, key: GatewayKey, now: datetime) -> str:
-        cut = f", the most that {key.consumer_group} allows" if self._allowed(key) < self.days else ""
+        most = policy.rules_of(key.consumer_group, self.installation).max_lifetime
+        cut = f", the most that {policy.lower(most.of)} allows" if most is not None and most.value < self.days else ""
         return f"{stamp(self._expires_at(key, now))}{cut}"
 
     def changed(self, key: GatewayKey, now: datetime) -> dict[str, Any]:
@@ -135,8 +137,7 @@ class SetExpiry(Edit):
         return now + timedelta(days=self._allowed(key))
 
     def _allowed(self, key: GatewayKey) -> int:
-        most = key.consumer_group.max_lifetime_days if key.consumer_group else None
-        return self.days if most is None else min(self.days, most)
+        return min(self.days, policy.rules_of(key.consumer_group, self.installation).most_days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +161,10 @@ class ChangeOwner(Edit):
 
 @dataclass(frozen=True, slots=True)
 class Scope(Edit):
-    """Let keys be accepted for the traffic of one group alone. The group's policy holds for the expiry they keep."""
+    """Let keys be accepted for the traffic of one group alone. Its policy holds for what they keep."""
 
     group: ConsumerGroup
+    installation: InstallationPolicy = field(default_factory=policy.installation_policy)
 
     def before(self, key: GatewayKey, now: datetime) -> str:
         return str(key.consumer_group or "All groups")
@@ -175,10 +177,16 @@ class Scope(Edit):
             return reason
         if key.consumer_group == self.group:
             return "In this group already."
+        rules = policy.rules_of(self.group, self.installation)
         try:
-            policy.check_expiry(key.expires_at, self.group, now)
+            policy.check_expiry(key.expires_at, rules, now)
         except ValidationError as error:
             return f"{' '.join(error.messages)} Set its expiry first."
+        try:
+            policy.check_networks(key.allowed_networks, rules)
+            policy.check_running_grace(key.grace_until, rules, now)
+        except ValidationError as error:
+            return " ".join(error.messages)
         return ""
 
     def changed(self, key: GatewayKey, now: datetime) -> dict[str, Any]:

@@ -16,13 +16,15 @@ from access.serializers import (
     IdField,
     InstantField,
     NumberField,
+    OneOfField,
     StrictSerializer,
     TextField,
     TextListField,
 )
 from audit import clock
-from keys.groups import POLICY
 from keys.models import MOST_DAYS, MOST_GRACE_SECONDS, ConsumerGroup, GatewayKey, KeyVersion
+from keys.policy import POLICY
+from keys.policy_impact import ExistingKeys
 from keys.status import KeyStatus, VersionState
 
 # --- keys, as they are shown ------------------------------------------------------------------------------------------
@@ -278,12 +280,9 @@ def _days(help_text: str) -> NumberField:
     return NumberField(required=False, allow_null=True, min_value=1, max_value=MOST_DAYS, help_text=help_text)
 
 
-class GroupChanges(StrictSerializer):
-    """What is absent stays."""
+class PolicyRules(StrictSerializer):
+    """The rules of a policy. What is absent stays."""
 
-    name = TextField(required=False)
-    description = TextField(required=False)
-    managers = ManagersField(required=False, help_text="Usernames of Managers. Empty: every Manager.")
     default_lifetime_days = _days("The expiry proposed for a new key.")
     max_lifetime_days = _days("No key may be set to expire later than this.")
     expiry_required = FlagField(required=False)
@@ -292,6 +291,27 @@ class GroupChanges(StrictSerializer):
     idle_days = _days("Keys that nobody has used for so long are revoked.")
 
 
-class NewGroup(GroupChanges):
+class GroupRules(PolicyRules):
+    """What is absent stays."""
+
+    name = TextField(required=False)
+    description = TextField(required=False)
+    managers = ManagersField(required=False, help_text="Usernames of Managers. Empty: every Manager.")
+
+
+class PolicyChanges(PolicyRules):
+    existing_keys = OneOfField(
+        choices=list(ExistingKeys),
+        required=False,
+        help_text="What is to become of keys that the change breaks: `leave` them as they are, listed as breaking "
+        "their policy, or `align` them, which brings each into line. Absent: 409 `policy_breaks_keys`.",
+    )
+
+
+class GroupChanges(GroupRules, PolicyChanges):
+    """What is absent stays."""
+
+
+class NewGroup(GroupRules):
     name = TextField()
     slug = TextField(max_length=60, help_text="What gateways call it; fixed once the group is created.")

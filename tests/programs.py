@@ -87,6 +87,7 @@ PROGRAMS = {
     for program in (
         Program("postgresql", _postgresql, "postgresql", "the suite on PostgreSQL and Redis"),
         Program("redis", _on_path("redis-server"), "redis-server", "the suite on PostgreSQL and Redis"),
+        Program("pgbouncer", _on_path("pgbouncer"), "pgbouncer", "the test behind a pooler"),
         Program("nginx", _on_path("nginx"), "nginx", "the tests of nginx"),
         Program("caddy", _on_path("caddy"), "caddy", "the tests of Caddy"),
         Program("envoy", _envoy, None, "the tests of Envoy"),

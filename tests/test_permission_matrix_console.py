@@ -49,6 +49,8 @@ MATRIX: Final[dict[str, tuple[Answers, Answers]]] = {
     "hygiene/set-expiry/": (CHANGERS, CHANGERS),
     "hygiene/owner/": (CHANGERS, CHANGERS),
     "hygiene/scope/": (CHANGERS, CHANGERS),
+    "hygiene/align/": (CHANGERS, CHANGERS),
+    "policy/": (EVERYONE, (302, 403, 403)),
     "hygiene/end-grace/": (CHANGERS, CHANGERS),
     "hygiene/disable/": (CHANGERS, CHANGERS),
     "hygiene/revoke/": (CHANGERS, CHANGERS),

@@ -16,7 +16,8 @@ from access.access_keys import find_usable
 from access.models import Member
 from audit.actions import AuditAction
 from audit.models import AuditEntry
-from tests.factories import PASSWORD, make_access_key, make_group, make_member
+from keys import lifecycle
+from tests.factories import PASSWORD, TESTS, make_access_key, make_group, make_key, make_member
 from tests.fixtures import BrowserOf
 from tests.pages import SENT, column, main_of, secret_of, text_of
 
@@ -75,8 +76,19 @@ def test_the_list_asks_the_database_the_same_number_of_times(
     for _ in range(count):
         make_access_key(make_member("manager"))
     client = browser(admin)
-    with django_assert_num_queries(5):  # session, member, count, rows, groups
+    with django_assert_num_queries(6):  # session, member, count, rows, groups, open invitations
         client.get(MEMBERS)
+
+
+def test_who_takes_a_member_out_is_told_what_they_leave_behind(browser: BrowserOf, admin: Member) -> None:
+    member = make_member("manager")
+    dialog = f"{MEMBERS}{member.pk}/take_out/"
+    client = browser(admin)
+    assert "answer for" not in text_of(client.get(dialog))
+    for _ in range(2):
+        make_key(owner=member)
+    lifecycle.revoke(actor=TESTS, key_id=make_key(owner=member).key.pk)
+    assert "2 gateway keys that they answer for have nobody then" in text_of(client.get(dialog))
 
 
 def test_an_admin_invites_a_member_by_a_link_that_is_shown_once(browser: BrowserOf, admin: Member) -> None:

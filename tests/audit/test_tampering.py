@@ -12,8 +12,9 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from audit.models import AuditEntry
+from audit.sealing import seal
 from audit.verification import verify
-from tests.audit.test_log import execute, seal, tampering, write
+from tests.audit.test_log import execute, tampering, write
 from tests.audit.test_signed_checkpoints import copied
 
 pytestmark = pytest.mark.django_db

@@ -14,6 +14,7 @@ from audit.models import AuditEntry
 from audit.verification import verify
 from gateways.models import Gateway, UsageSource
 from keeptrusts.demo import KEYS, seed
+from keys.hygiene import CONCERNS, survey
 from keys.models import ConsumerGroup, GatewayKey
 from keys.status import KeyStatus
 from tests.factories import PASSWORD, make_member
@@ -31,6 +32,8 @@ def test_the_demo_is_what_the_readme_promises(capsys: pytest.CaptureFixture[str]
     assert GatewayKey.objects.expiring_within(7).exists()
     assert GatewayKey.objects.unused_for(30).exists()
     assert GatewayKey.objects.filter(metrics__last_used_at__isnull=True).exists()
+    surveyed = survey(GatewayKey.objects.all(), clock.now(), list(CONCERNS.values()))
+    assert [found.concern.slug for found in surveyed if not found.count] == []
     _has_a_month_of_usage_with_a_rhythm()
     _adds_up()
     verdict = verify()

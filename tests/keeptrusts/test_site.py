@@ -87,7 +87,7 @@ def test_signing_out_says_so(browser: BrowserOf, auditor: Member) -> None:
 
 
 SIGHTS: Final = (
-    *("Gateway Keys", "Hygiene", "Consumer Groups", "Gateways", "Find a Key"),
+    *("Gateway Keys", "Hygiene", "Consumer Groups", "Policy", "Gateways", "Find a Key"),
     *("Usage Events", "Why Refused?", "Audit Log"),
 )
 

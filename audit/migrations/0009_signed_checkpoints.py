@@ -45,7 +45,7 @@ def create_triggers(apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) ->
 
 
 class Migration(migrations.Migration):
-    dependencies = [("audit", "0006_invitations")]
+    dependencies = [("audit", "0008_policy")]
     operations = [
         migrations.CreateModel(
             name="Checkpoint",
