@@ -163,7 +163,7 @@ def ask_redis() -> Checks:
 @cache
 def needed_migrations() -> frozenset[tuple[str, str]]:
     """Return the last migration of each app, as this release has them."""
-    return frozenset(MigrationLoader(None, ignore_no_initial=True).graph.leaf_nodes())
+    return frozenset(MigrationLoader(None).graph.leaf_nodes())
 
 
 def _checkpoint() -> Check:
