@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -29,8 +28,7 @@ class Changes:
 
     def __init__(self, webs: list[Web], access_key: str) -> None:
         self._webs = webs
-        self._headers = {"Authorization": f"Bearer {access_key}"}
-        self._local = threading.local()
+        self.client = httpx.Client(timeout=20, headers={"Authorization": f"Bearer {access_key}"})
         self.done: list[tuple[str, str, int]] = []
         self.unanswered = 0
         self.unexpected: list[str] = []
@@ -56,7 +54,7 @@ class Changes:
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         base = random.choice(self._webs).base
         try:
-            answer = self._client().post(f"{base}/api/v1/gateway-keys/{path}", json=body, headers=self._headers)
+            answer = self.client.post(f"{base}/api/v1/gateway-keys/{path}", json=body)
         except httpx.TransportError:
             self.unanswered += 1
             time.sleep(0.05)
@@ -65,12 +63,6 @@ class Changes:
             self.unexpected.append(f"{path or 'create'}: {answer.status_code} {answer.text[:200]}")
             return None
         return answer.json()
-
-    def _client(self) -> httpx.Client:
-        if not hasattr(self._local, "client"):
-            self._local.client = httpx.Client(timeout=20)
-        client: httpx.Client = self._local.client
-        return client
 
 
 @pytest.mark.fault("kill", short=4, full=200)
@@ -101,6 +93,7 @@ def test_every_change_has_its_entry_and_every_entry_its_change(fault: Fault, pla
         fault.tried += 1
     for client in clients:
         client.stop()
+    changes.client.close()
     plant.__exit__(None, None, None)
     fault.wrong += changes.unexpected
     fault.wrong += _lost(changes) + disagreements()
