@@ -33,9 +33,10 @@ from access.member_dialogs import (
     WithdrawForm,
     live_keys,
 )
-from access.members import TEXTS, edit_member, set_password, take_out
+from access.members import TEXTS, edit_member, set_password, state_tag, take_out
 from access.models import Invitation, Member
 from access.once import once
+from access.overtaken import expected_state
 from access.reveal import Secret, reveal_in_dialog
 from access.rules import Role
 from audit import clock
@@ -179,7 +180,11 @@ class MemberAdmin(ConsoleAdmin[Member]):
 
     def verb_edit(self, request: HttpRequest, form: forms.ModelForm[Member], obj: Member) -> Member:
         changed = {field: form.cleaned_data[field] for field in form.changed_data if field in TEXTS}
-        return edit_member(actor=request_actor(request), member_id=obj.pk, changed=changed)
+        expected = expected_state(request)
+        return edit_member(actor=request_actor(request), member_id=obj.pk, changed=changed, expected=expected)
+
+    def tag_of(self, obj: Member) -> str:
+        return state_tag(obj)
 
     @dialog_action(RoleForm, title="Change role", submit="Change role", icon="badge")
     def change_role(self, request: HttpRequest, form: RoleForm) -> HttpResponse:

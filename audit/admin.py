@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar, Final, cast
-from urllib.parse import urlencode
 from weakref import WeakKeyDictionary
 
 from django.contrib import admin
@@ -11,7 +10,8 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.db import DataError
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -27,10 +27,12 @@ from unfold.paginator import InfinitePaginator
 from audit.actions import AuditAction
 from audit.actor import Actor, ActorKind
 from audit.change_lists import StrictChangeList
+from audit.console_export import export_list
+from audit.entry_export import ENTRIES, until_now
 from audit.list_filters import DayRangeFilter
 from audit.models import AuditEntry, AuditLeaf
 from audit.moments import moment
-from audit.narrowing import carried, days, search_entries, with_filters
+from audit.narrowing import search_entries, with_filters
 from audit.reading import ABSENT, Reading
 from audit.sealing import newest_checkpoint
 from audit.verification import Verdict, verify_for
@@ -46,6 +48,8 @@ OBJECTS: Final = {
     "session": ("Session", ""),
     "audit_entry": ("Audit log", ""),
     "usage_event": ("Usage events", ""),
+    "usage_day": ("Usage per day", ""),
+    "report": ("Report", ""),
 }
 ACTOR_WORDS: Final = {ActorKind.MEMBER: "", ActorKind.SYSTEM: "the system", ActorKind.ANONYMOUS: "not signed in"}
 # Who reads an entry: what its columns are asked for does not say.
@@ -194,9 +198,9 @@ class AuditEntryAdmin(ModelAdmin):
         raise Http404("no such audit entry")
 
     @action(description="Export all (CSV)", url_path="export", icon="download", permissions=["export"])
-    def export_all(self, request: HttpRequest) -> HttpResponse:
-        """Lead to the API's export of what the list shows; it writes row by row and records itself."""
-        return HttpResponseRedirect(f"{reverse('audit-entries-export')}{export_query(request.GET)}")
+    def export_all(self, request: HttpRequest) -> HttpResponseBase:
+        """Give out what the list shows, row by row; that it was taken is in the log before the first one."""
+        return export_list(self, request, ENTRIES, actor=_actor(request), narrow=until_now)
 
     # --- proof --------------------------------------------------------------------------------------------------------
 
@@ -213,9 +217,7 @@ class AuditEntryAdmin(ModelAdmin):
             raise PermissionDenied
         verdict: Verdict | None = None
         if request.method == "POST":
-            # By name: who is behind a request is known one house up.
-            actor: Actor = import_string("access.actors.request_actor")(request)
-            verdict = verify_for(actor)
+            verdict = verify_for(_actor(request))
         # The one before this: what this request has just recorded says nothing new.
         last = AuditEntry.objects.filter(action=AuditAction.AUDIT_VERIFIED).order_by("-id")
         last_entry = last[1:2].first() if verdict else last.first()
@@ -299,19 +301,7 @@ class AuditEntryAdmin(ModelAdmin):
         return bool(member.is_authenticated and member.may(f"audit.{verb}_auditentry", obj))
 
 
-def export_query(given: QueryDict) -> str:
-    """Return the query by which the API's export takes what the list with the query `given` shows."""
-    query = carried(
-        given,
-        {
-            "q": "search",
-            "action__exact": "action",
-            "actor_kind": "actor_kind",
-            "object_type": "object_type",
-            "object_id": "object_id",
-        },
-    )
-    if given.get("actor"):
-        query |= {"actor_kind": "member", "actor_id": str(given["actor"])}
-    query |= days(given, "at", "at")
-    return f"?{urlencode(query)}" if query else ""
+def _actor(request: HttpRequest) -> Actor:
+    # By name: who is behind a request is known one house up.
+    actor: Actor = import_string("access.actors.request_actor")(request)
+    return actor

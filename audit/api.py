@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from typing import Any, Final, cast
 
 import django_filters
-from django.db.models import Max
-from django.http import Http404, StreamingHttpResponse
+from django.http import Http404
+from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -19,7 +17,8 @@ from rest_framework.viewsets import ReadOnlyModelViewSet
 
 from audit.actions import AuditAction
 from audit.actor import Actor, ActorKind
-from audit.exports import csv_response, filters_of, record_export
+from audit.entry_export import ENTRIES, until_now
+from audit.exports import export, filters_of
 from audit.models import AuditEntry, Checkpoint
 from audit.narrowing import search_entries
 from audit.parameters import InstantFilter, TextFilter
@@ -27,7 +26,6 @@ from audit.sealing import newest_checkpoint
 from audit.signing import public_keys
 from audit.verification import ProblemCode, verify_for
 
-CHUNK: Final = 2_000
 FACTS: Final = ("before", "after", "detail")
 
 
@@ -136,30 +134,13 @@ class AuditEntryViewSet(ReadOnlyModelViewSet[AuditEntry]):
         return Response(CheckpointJSON(newest).data)
 
     @extend_schema(responses={(200, "text/csv"): OpenApiTypes.STR}, filters=True)
-    def export(self, request: Request) -> StreamingHttpResponse:
+    def export(self, request: Request) -> HttpResponseBase:
         """Download what the list with the same parameters shows, as CSV."""
-        entries = self.filter_queryset(self.get_queryset())
-        # What is written while the file is being read is not in it; the entry of this export is the first such one.
-        newest = AuditEntry.objects.aggregate(newest=Max("id"))["newest"] or 0
-        entries = entries.filter(id__lte=newest)
-        record_export(
-            action=AuditAction.AUDIT_EXPORTED,
-            actor=_actor(request),
-            object_type="audit_entry",
-            filters=filters_of(request.query_params),
-            rows=entries.count(),
-        )
-        rows = _rows(entries.iterator(CHUNK))
-        return csv_response(request._request, "audit-entries.csv", EntryJSON.Meta.fields, rows)
+        entries = until_now(self.filter_queryset(self.get_queryset()))
+        filters = filters_of(request.query_params)
+        return export(request._request, ENTRIES, entries, actor=_actor(request), filters=filters)
 
 
 def _actor(request: Request) -> Actor:
     # Put there by the settings' permission class.
     return cast("Actor", request.actor)  # type: ignore[attr-defined]  # as above
-
-
-def _rows(entries: Iterator[AuditEntry]) -> Iterator[list[object]]:
-    names = [name for name in EntryJSON.Meta.fields if name not in FACTS]
-    for entry in entries:
-        facts = [json.dumps(getattr(entry, name), sort_keys=True, ensure_ascii=False) for name in FACTS]
-        yield [*(getattr(entry, name) for name in names), *facts]

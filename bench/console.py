@@ -165,6 +165,10 @@ PAGES: Final = (
     Page("audit, search: actor", f"{AUDIT}?q=load-manager-7"),
     Page("audit, search: nothing", f"{AUDIT}?q=xyzzyxyzzy"),
     Page("audit entry", f"{AUDIT}{{entry}}/change/"),
+    # --- reports ---
+    Page("report: access review", "/admin/reports/access-review/"),
+    Page("report: access review, of a group", "/admin/reports/access-review/?consumer_group={slug}"),
+    Page("report: rotation compliance", "/admin/reports/rotation-compliance/"),
     # --- the team ---
     Page("members", MEMBERS, ADMIN),
     Page("members, search", f"{MEMBERS}?q=manager", ADMIN),
@@ -294,6 +298,7 @@ def _facts(member: Any) -> dict[str, str]:
         "quiet": str(some(active.filter(metrics__isnull=True).order_by("pk")).pk),
         "revoked": str(some(keys.in_status(KeyStatus.REVOKED).order_by("pk")).pk),
         "group": str(busy.consumer_group_id),
+        "slug": busy.consumer_group.slug if busy.consumer_group else "",
         "gateway": str(some(Gateway.objects.order_by("name")).pk),
         "event": str(event.pk),
         "decision": event.decision_id,

@@ -25,11 +25,13 @@ from access.members import create_member, edit_member, take_out
 from access.models import Member
 from access.refusals import Forbidden, record_refusal
 from access.rules import Role
+from access.unset import UNSET, Unset
 from audit import clock
 from audit.actor import Actor
 from audit.sealing import seal
 from gateways.models import Gateway, UsageSource
 from gateways.registry import create_gateway, rotate_token
+from keeptrusts.demo_notices import plan_notices
 from keeptrusts.demo_traffic import Traffic
 from keys import lifecycle, sweeps
 from keys.groups import create_group, edit_group
@@ -195,6 +197,7 @@ def seed(say: Callable[[str], None]) -> dict[str, str]:
         passwords = _found(company)
         _plan_keys(company)
         _plan_daily_life(company)
+        plan_notices(company)
         while company.events:
             at, _, happens = heapq.heappop(company.events)
             with clock.standing_at(at):
@@ -284,14 +287,14 @@ class _Create:
             expires_at=self._expiry(now),
             description=f"Requested by {self.group or 'the platform team'}.",
             allowed_networks=["10.20.4.0/24"] if self.name == "prod-checkout" else (),
-            owner=company.members[LEFT[0]] if self.name in ORPHANED else lifecycle.UNSET,
+            owner=company.members[LEFT[0]] if self.name in ORPHANED else UNSET,
         ).key
         company.keys[key.id] = self.fate
         if key.expires_at is not None:
             company.later(key.expires_at + timedelta(seconds=10), sweeps.expire_due)
         self._plan(key, now)
 
-    def _expiry(self, now: datetime) -> datetime | lifecycle.Unset | None:
+    def _expiry(self, now: datetime) -> datetime | Unset | None:
         """The policy's own proposal, or one that brings the key where its fate wants it by today."""
         today = self.company.now
         match self.fate:
@@ -303,7 +306,7 @@ class _Create:
             case "never":
                 return today + timedelta(days=25)
             case _:
-                return lifecycle.UNSET if self.group else None
+                return UNSET if self.group else None
 
     def _plan(self, key: GatewayKey, now: datetime) -> None:
         company = self.company

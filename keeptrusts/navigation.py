@@ -34,7 +34,12 @@ SETTINGS = (KEYS, HYGIENE, GROUPS, POLICY, GATEWAYS, FIND_A_KEY)
 EVIDENCE = (
     Screen("Usage Events", "monitoring", "admin:usage_usageevent_changelist", "usage.view_usageevent"),
     Screen("Why Refused?", "block", "admin:why_refused", "usage.view_usageevent"),
+    Screen("Reports", "lab_profile", "admin:reports", "keys.review_gatewaykey"),
     Screen("Audit Log", "verified_user", "admin:audit_auditentry_changelist", "audit.view_auditentry"),
+)
+NOTICES = (
+    Screen("Webhooks", "webhook", "admin:webhooks_webhookendpoint_changelist", "webhooks.view_webhookendpoint"),
+    Screen("Deliveries", "outbox", "admin:webhooks_delivery_changelist", "webhooks.view_delivery"),
 )
 TEAM = (
     Screen("Members", "group", "admin:access_member_changelist", "access.view_member"),
@@ -44,7 +49,13 @@ TEAM = (
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     """Return the sidebar's groups."""
-    groups = [("Overview", (DASHBOARD,)), ("Settings", SETTINGS), ("Evidence", EVIDENCE), ("Team", TEAM)]
+    groups = [
+        ("Overview", (DASHBOARD,)),
+        ("Settings", SETTINGS),
+        ("Evidence", EVIDENCE),
+        ("Notices", NOTICES),
+        ("Team", TEAM),
+    ]
     return [{"title": title, "items": [_item(screen) for screen in screens]} for title, screens in groups]
 
 

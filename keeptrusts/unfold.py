@@ -26,6 +26,8 @@ STYLES = (
     "leak",
     "giving",
     "team",
+    "reports",
+    "overtaken",
     "accessibility",
 )
 SCRIPTS = (
@@ -34,6 +36,7 @@ SCRIPTS = (
     "hygiene",
     "giving",
     "team",
+    "reports",
     "accessibility",
     "navigation",
 )

@@ -21,10 +21,11 @@ from access.actors import request_actor
 from access.console import ConsoleAdmin
 from access.kept_filters import keep_list_filters
 from access.models import Member
+from access.overtaken import expected_state
 from access.rules import Role
 from audit.links import entries_link
 from audit.moments import duration, moment
-from keys.groups import EDITABLE, create_group, edit_group, impact_of_edit
+from keys.groups import EDITABLE, create_group, edit_group, impact_of_edit, state_tag
 from keys.models import ConsumerGroup, GatewayKey
 from keys.policy_forms import NetworksField, PolicyForm, tell_alignment
 from keys.policy_impact import Impact
@@ -131,12 +132,20 @@ class ConsumerGroupAdmin(ConsoleAdmin[ConsumerGroup]):
         self, request: HttpRequest, form: forms.ModelForm[ConsumerGroup], obj: ConsumerGroup
     ) -> ConsumerGroup:
         changed = {field: form.cleaned_data[field] for field in form.changed_data if field in EDITABLE}
-        choice = form.cleaned_data["existing_keys"] or None
-        return edit_group(actor=request_actor(request), group_id=obj.pk, changed=changed, existing_keys=choice)
+        return edit_group(
+            actor=request_actor(request),
+            group_id=obj.pk,
+            changed=changed,
+            existing_keys=form.cleaned_data["existing_keys"] or None,
+            expected=expected_state(request),
+        )
 
     def response_change(self, request: HttpRequest, obj: ConsumerGroup) -> HttpResponse:
         tell_alignment(request, obj)
         return super().response_change(request, obj)
+
+    def tag_of(self, obj: ConsumerGroup) -> str:
+        return state_tag(obj)
 
     @display(description="Slug", ordering="slug")
     def slug_text(self, group: ConsumerGroup) -> SafeString:

@@ -11,6 +11,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from access.models import Member
+from access.preconditions import Precondition, tag_of
 from access.rules import Role, require
 from access.text import clean_text, refuse_unknown
 from audit import clock
@@ -45,7 +46,12 @@ def create_group(*, actor: Actor, name: str, slug: str, **particulars: Any) -> C
 
 
 def edit_group(
-    *, actor: Actor, group_id: int, changed: Mapping[str, Any], existing_keys: str | None = None
+    *,
+    actor: Actor,
+    group_id: int,
+    changed: Mapping[str, Any],
+    existing_keys: str | None = None,
+    expected: Precondition | None = None,
 ) -> ConsumerGroup:
     """Give a group other particulars (EDITABLE); what is not named stays. Nothing new is no entry.
 
@@ -53,13 +59,16 @@ def edit_group(
     what they have until their next change, and are listed; else they are brought into line after this is committed,
     and the group's `alignment` tells of each. Other networks hold for all of them when this returns; the group's
     `narrowing` tells who has learnt of it.
-    Errors: ConsumerGroup.DoesNotExist; Forbidden; ValidationError at the field, also for a rule that is looser than the
+    Errors: ConsumerGroup.DoesNotExist; Forbidden; PreconditionFailed where it is not in the state that is expected;
+    ValidationError at the field, also for a rule that is looser than the
     installation's; Conflict `policy_breaks_keys` where the change breaks keys, and `existing_keys` does not say.
     """
     with narrowing() as change, transaction.atomic():
         installation = about_to_change()
         group = ConsumerGroup.objects.select_for_update(no_key=True).get(pk=group_id)
         require(actor, "keys.change_consumergroup", group)
+        if expected is not None:
+            expected.require(group, state_tag(group))
         before, was = snapshot(group), copy(group)
         _apply(group, changed, installation)
         broken = _impact(was, group, installation)
@@ -112,6 +121,11 @@ def snapshot(group: ConsumerGroup) -> dict[str, Any]:
     managers = sorted(group.managers.values_list("username", flat=True))
     facts = {field: getattr(group, field) for field in ("name", "slug", "description", *POLICY)}
     return {**facts, "managers": managers}
+
+
+def state_tag(group: ConsumerGroup) -> str:
+    """Return the tag of a group's state (access/preconditions.py)."""
+    return tag_of({"id": group.pk, **snapshot(group)})
 
 
 def _impact(was: ConsumerGroup, group: ConsumerGroup, installation: InstallationPolicy) -> Impact:

@@ -3,14 +3,14 @@
 Each verb runs in one transaction that locks the key, checks right and transition, writes, and records. One after which
 gateways decide otherwise returns when all of their processes do (keys/narrowing.py); the key's `narrowing` tells.
 Common errors: GatewayKey.DoesNotExist; Forbidden (the actor may not); Conflict (the state does not allow it, with
-a code); ValidationError at the field. Nothing is changed by a verb that raises.
+a code); ValidationError at the field; PreconditionFailed where the key is not in the state that is `expected`.
+Nothing is changed by a verb that raises.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,9 +18,11 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from access.models import Member
+from access.preconditions import Precondition
 from access.refusals import Conflict
 from access.rules import require
 from access.text import clean_text, refuse_unknown
+from access.unset import UNSET, Unset
 from audit import clock
 from audit.actions import AuditAction
 from audit.actor import Actor, ActorKind
@@ -31,21 +33,13 @@ from keys.issuing import IssuedKey, issue_version
 from keys.models import ConsumerGroup, GatewayKey, InstallationPolicy, KeyVersion
 from keys.narrowing import Kind, Narrowing, narrowing
 from keys.networks import clean_networks
+from keys.snapshots import snapshot, state_tag
 from keys.status import KeyStatus
 
 # What gateways decide by.
 DECIDED_BY: Final = frozenset({"consumer_group", "allowed_networks", "expires_at"})
 EDITABLE: Final = frozenset({"name", "description", "consumer_group", "expires_at", "allowed_networks", "owner"})
 FINAL: Final = frozenset({KeyStatus.REVOKED, KeyStatus.EXPIRED})
-
-
-class Unset(Enum):
-    """Stands for "not said", where None says something."""
-
-    UNSET = "unset"
-
-
-UNSET: Final = Unset.UNSET
 
 
 def create(
@@ -92,7 +86,14 @@ def create(
     return issued
 
 
-def edit(*, actor: Actor, key_id: UUID, changed: Mapping[str, Any], within: Narrowing | None = None) -> GatewayKey:
+def edit(
+    *,
+    actor: Actor,
+    key_id: UUID,
+    changed: Mapping[str, Any],
+    within: Narrowing | None = None,
+    expected: Precondition | None = None,
+) -> GatewayKey:
     """Give a key other particulars (EDITABLE); what is not named stays. Nothing new is no entry.
 
     Moving it needs rights on both groups, and the new group's policy holds for the expiry, the networks and the grace
@@ -102,7 +103,7 @@ def edit(*, actor: Actor, key_id: UUID, changed: Mapping[str, Any], within: Narr
     refuse_unknown(changed, EDITABLE)
     with narrowing(within=within) as change, transaction.atomic():
         installation = policy.standing()
-        key, now = _locked(key_id), clock.now()
+        key, now = _locked(key_id, expected), clock.now()
         require(actor, "keys.change_gatewaykey", key)
         _refuse_when(key, FINAL, "keys.change_gatewaykey", now)
         before = snapshot(key)
@@ -118,15 +119,23 @@ def edit(*, actor: Actor, key_id: UUID, changed: Mapping[str, Any], within: Narr
     return key
 
 
-def rotate(*, actor: Actor, key_id: UUID, grace: timedelta | None = None, renew_expiry: bool = True) -> IssuedKey:
+def rotate(
+    *,
+    actor: Actor,
+    key_id: UUID,
+    grace: timedelta | None = None,
+    renew_expiry: bool = True,
+    within: Narrowing | None = None,
+    expected: Precondition | None = None,
+) -> IssuedKey:
     """Make a new version current and return it with its value, shown this once.
 
     grace: how long the old value stays accepted, 0 = not at all, None = the default within the group's ceiling;
     never beyond the key's own expiry. renew_expiry: set the expiry anew by the key's lifetime.
     """
-    with narrowing() as change, transaction.atomic():
+    with narrowing(within=within) as change, transaction.atomic():
         installation = policy.standing()
-        key, now = _locked(key_id), clock.now()
+        key, now = _locked(key_id, expected), clock.now()
         permission = "keys.rotate_gatewaykey"
         require(actor, permission, key)
         _refuse_when(key, FINAL | {KeyStatus.DISABLED}, permission, now)
@@ -154,10 +163,12 @@ def rotate(*, actor: Actor, key_id: UUID, grace: timedelta | None = None, renew_
     return issued
 
 
-def end_grace(*, actor: Actor, key_id: UUID, within: Narrowing | None = None) -> GatewayKey:
+def end_grace(
+    *, actor: Actor, key_id: UUID, within: Narrowing | None = None, expected: Precondition | None = None
+) -> GatewayKey:
     """Refuse every version but the current one from now on. Conflict `not_in_grace` where none is accepted."""
     with narrowing(within=within) as change, transaction.atomic():
-        key, now = _locked(key_id), clock.now()
+        key, now = _locked(key_id, expected), clock.now()
         permission = "keys.end_grace_gatewaykey"
         require(actor, permission, key)
         _refuse_when(key, FINAL, permission, now)
@@ -171,7 +182,12 @@ def end_grace(*, actor: Actor, key_id: UUID, within: Narrowing | None = None) ->
 
 
 def extend_grace(
-    *, actor: Actor, key_id: UUID, until: datetime | None = None, grace: timedelta | None = None
+    *,
+    actor: Actor,
+    key_id: UUID,
+    until: datetime | None = None,
+    grace: timedelta | None = None,
+    expected: Precondition | None = None,
 ) -> GatewayKey:
     """Let every older value that is still accepted be so until a later time. Conflict `not_in_grace` where none is.
 
@@ -180,7 +196,7 @@ def extend_grace(
     """
     with narrowing() as change, transaction.atomic():
         installation = policy.standing()
-        key, now = _locked(key_id), clock.now()
+        key, now = _locked(key_id, expected), clock.now()
         permission = "keys.extend_grace_gatewaykey"
         require(actor, permission, key)
         _refuse_when(key, FINAL, permission, now)
@@ -238,10 +254,12 @@ def close_grace(*, actor: Actor, key_id: UUID) -> bool:
     return True
 
 
-def disable(*, actor: Actor, key_id: UUID, within: Narrowing | None = None) -> GatewayKey:
+def disable(
+    *, actor: Actor, key_id: UUID, within: Narrowing | None = None, expected: Precondition | None = None
+) -> GatewayKey:
     """Refuse the key until it is enabled again."""
     with narrowing(within=within) as change, transaction.atomic():
-        key, now = _locked(key_id), clock.now()
+        key, now = _locked(key_id, expected), clock.now()
         permission = "keys.disable_gatewaykey"
         require(actor, permission, key)
         _refuse_when(key, FINAL | {KeyStatus.DISABLED}, permission, now)
@@ -252,14 +270,14 @@ def disable(*, actor: Actor, key_id: UUID, within: Narrowing | None = None) -> G
     return key
 
 
-def enable(*, actor: Actor, key_id: UUID) -> GatewayKey:
+def enable(*, actor: Actor, key_id: UUID, expected: Precondition | None = None) -> GatewayKey:
     """Accept a disabled key again. Conflict `not_disabled` where it is not disabled.
 
     Conflict `policy_breached` where it breaks the policy of today, which it is to be brought into line with before.
     """
     with narrowing() as change, transaction.atomic():
         installation = policy.standing()
-        key, now = _locked(key_id), clock.now()
+        key, now = _locked(key_id, expected), clock.now()
         permission = "keys.enable_gatewaykey"
         require(actor, permission, key)
         _refuse_when(key, FINAL, permission, now)
@@ -273,11 +291,18 @@ def enable(*, actor: Actor, key_id: UUID) -> GatewayKey:
     return key
 
 
-def revoke(*, actor: Actor, key_id: UUID, reason: str = "", within: Narrowing | None = None) -> GatewayKey:
+def revoke(
+    *,
+    actor: Actor,
+    key_id: UUID,
+    reason: str = "",
+    within: Narrowing | None = None,
+    expected: Precondition | None = None,
+) -> GatewayKey:
     """Refuse every value of the key for good. Of a revoked key nothing changes, and there is no second entry."""
     reason = clean_text(reason, field="reason", limit=500)
     with narrowing(within=within) as change, transaction.atomic():
-        key = _locked(key_id)
+        key = _locked(key_id, expected)
         require(actor, "keys.revoke_gatewaykey", key)
         # Also of a key that is revoked already: whoever asks again may not know whether the first time has arrived.
         _changed(key, change)
@@ -305,35 +330,18 @@ def expire(*, actor: Actor, key_id: UUID) -> bool:
     return True
 
 
-def snapshot(key: GatewayKey) -> dict[str, Any]:
-    """Return what the audit log says of a key: never anything that a value could be made from."""
-    return {
-        "name": key.name,
-        "description": key.description,
-        "consumer_group": key.consumer_group.slug if key.consumer_group else None,
-        "consumer_group_id": key.consumer_group_id,
-        "allowed_networks": list(key.allowed_networks),
-        "owner": key.owner.username if key.owner else None,
-        "owner_id": key.owner_id,
-        "hint": key.hint,
-        "expires_at": key.expires_at,
-        "lifetime": key.lifetime,
-        "disabled_at": key.disabled_at,
-        "revoked_at": key.revoked_at,
-        "revoke_reason": key.revoke_reason,
-        "grace_until": key.grace_until,
-    }
-
-
 def _changed(key: GatewayKey, change: Narrowing) -> None:
     change.of(Kind.KEY, key.pk)
     key.narrowing = change
 
 
-def _locked(key_id: UUID) -> GatewayKey:
+def _locked(key_id: UUID, expected: Precondition | None = None) -> GatewayKey:
     # Ids never change: whoever writes usage of the key or its group must not wait for a verb, nor a verb for them.
     keys = GatewayKey.objects.select_for_update(of=("self",), no_key=True).select_related("consumer_group", "owner")
-    return keys.get(pk=key_id)
+    key = keys.get(pk=key_id)
+    if expected is not None:
+        expected.require(key, state_tag(key))
+    return key
 
 
 def _locked_group(group: ConsumerGroup | None) -> ConsumerGroup | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
 from django.http import HttpRequest
@@ -13,7 +11,6 @@ from rest_framework import serializers
 from access.models import Member
 from access.serializers import (
     FlagField,
-    IdField,
     InstantField,
     NumberField,
     OneOfField,
@@ -130,17 +127,6 @@ def name_of(member: Member | None) -> str:
     return member.username if member else "system"
 
 
-def etag_of(key: GatewayKey) -> str:
-    """Return the ETag of what verbs change of a key. Its figures change all the time and are not part of it."""
-    facts = [
-        *(getattr(key, field) for field in ("id", "name", "description", "consumer_group_id", "allowed_networks")),
-        key.owner_id,
-        *(getattr(key, field) for field in ("expires_at", "disabled_at", "revoked_at", "revoke_reason")),
-        sorted((version.number, str(version.valid_until)) for version in key.versions.all()),
-    ]
-    return f'"{hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:32]}"'
-
-
 def _instant(at: Any) -> Any:
     return serializers.DateTimeField().to_representation(at) if at else None
 
@@ -223,26 +209,6 @@ class GraceExtension(StrictSerializer):
 
 class Revocation(StrictSerializer):
     reason = TextField(required=False)
-
-
-class BulkRevocation(Revocation):
-    ids = serializers.ListField(child=IdField(), allow_empty=False, max_length=1_000)
-
-
-class RevokeError(serializers.Serializer[Any]):
-    code = serializers.CharField()
-    detail = serializers.CharField()
-
-
-class RevokeResultJSON(serializers.Serializer[Any]):
-    id = serializers.UUIDField()
-    revoked = serializers.BooleanField()
-    status = serializers.ChoiceField(KeyStatus.choices, allow_null=True)
-    error = RevokeError(allow_null=True)
-
-
-class RevokeResultsJSON(serializers.Serializer[Any]):
-    results = RevokeResultJSON(many=True)
 
 
 # --- groups -----------------------------------------------------------------------------------------------------------

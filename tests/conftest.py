@@ -89,6 +89,12 @@ def _no_copies_of_others() -> Iterator[None]:
     copies.unlink(missing_ok=True)
 
 
+@pytest.fixture(autouse=True)
+def _no_exports_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin with no export running: one that a test asked for and did not read would count until it is collected."""
+    monkeypatch.setattr("audit.export_slots._running", {})
+
+
 # --- the audit log is append-only, and a transactional test must still leave nothing behind ---------------------------
 
 

@@ -16,8 +16,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "keys": {"access", "audit"},
     "usage": {"keys", "access", "audit"},
     "gateways": {"usage", "keys", "access", "audit"},
-    "operations": {"gateways", "usage", "keys", "access", "audit"},
-    "keeptrusts": {"operations", "gateways", "usage", "keys", "access", "audit"},
+    "webhooks": {"keys", "access", "audit"},
+    "operations": {"webhooks", "gateways", "usage", "keys", "access", "audit"},
+    "keeptrusts": {"operations", "webhooks", "gateways", "usage", "keys", "access", "audit"},
 }
 
 

@@ -19,7 +19,7 @@ from audit.models import AuditEntry
 from keys import lifecycle
 from tests.factories import PASSWORD, TESTS, make_access_key, make_group, make_key, make_member
 from tests.fixtures import BrowserOf
-from tests.pages import SENT, column, main_of, secret_of, text_of
+from tests.pages import SENT, column, main_of, save, secret_of, text_of
 
 MEMBERS = "/admin/access/member/"
 NEW = "another long password of nobody"
@@ -125,7 +125,7 @@ def test_what_is_wrong_with_a_new_member_is_said_at_the_field(
 
 
 def test_an_edit_changes_particulars_and_not_the_role(browser: BrowserOf, admin: Member, manager: Member) -> None:
-    browser(admin).post(page_of(manager), particulars(manager, role="auditor", name="Max Muster"))
+    save(browser(admin), page_of(manager), particulars(manager, role="auditor", name="Max Muster"))
     manager.refresh_from_db()
     assert (manager.role, manager.name) == ("manager", "Max Muster")
     assert actions_about(manager)[1:] == [AuditAction.MEMBER_EDITED]
@@ -146,7 +146,7 @@ def test_another_role_is_given_in_a_dialog_that_says_what_it_means(
 
 
 def test_the_username_stays(browser: BrowserOf, admin: Member, manager: Member) -> None:
-    browser(admin).post(page_of(manager), particulars(manager, username="somebody.else"))
+    save(browser(admin), page_of(manager), particulars(manager, username="somebody.else"))
     manager.refresh_from_db()
     assert manager.username == "max.manager"
 

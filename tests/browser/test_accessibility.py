@@ -40,6 +40,9 @@ NO_SCREENS: Final = {
     "attention/",
     "keys/gatewaykey/{key}/cutover/",
     "keys/gatewaykey/{key}/denials/",
+    "keys/gatewaykey/export/",
+    "usage/usageevent/export/",
+    "audit/auditentry/export/",
 }
 
 

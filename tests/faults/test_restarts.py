@@ -167,7 +167,7 @@ def test_no_wrong_decision_and_all_goes_on_by_itself(fault: Fault, tmp_path: Pat
             caller.stop()
         fault.wrong += load.wrong
         _counts_agree(fault, load)
-        answers = ", ".join(f"{count} × {what}" for what, count in sorted(load.answers.items()))
+        answers = ", ".join(f"{count} {what}" for what, count in sorted(load.answers.items()))
         slow = ", ".join(f"{name} {tenths / 10} s" for name, tenths in sorted(slowest.items()))
         anew = site.console.output.count("it is started anew")
         fault.notes.append(f"{answers}; slowest: {slow}; {anew} stalled programs started anew")

@@ -19,6 +19,7 @@ from keys.models import ConsumerGroup, GatewayKey
 from keys.status import KeyStatus
 from tests.factories import PASSWORD, make_member
 from usage.models import KeyMetrics, Outcome, UsageBucket, UsageEvent
+from webhooks.models import Delivery, DeliveryState, WebhookEndpoint
 
 pytestmark = pytest.mark.django_db
 
@@ -36,6 +37,7 @@ def test_the_demo_is_what_the_readme_promises(capsys: pytest.CaptureFixture[str]
     assert [found.concern.slug for found in surveyed if not found.count] == []
     _has_a_month_of_usage_with_a_rhythm()
     _adds_up()
+    _never_sends_anything()
     verdict = verify()
     assert (verdict.valid, verdict.pending) == (True, 0)
     assert verdict.sealed == AuditEntry.objects.count() > 200
@@ -85,3 +87,10 @@ def test_the_demo_goes_only_into_an_empty_installation_with_an_admin() -> None:
     with pytest.raises(CommandError, match="no Admin"):
         call_command("seed_demo")
     assert not Member.objects.exists()
+
+
+def _never_sends_anything() -> None:
+    endpoint = WebhookEndpoint.objects.get()
+    assert endpoint.disabled_at is not None
+    assert not Delivery.objects.filter(state=DeliveryState.PENDING).exists()
+    assert set(Delivery.objects.values_list("state", flat=True)) == {DeliveryState.DELIVERED, DeliveryState.FAILED}

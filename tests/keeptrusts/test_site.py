@@ -97,7 +97,7 @@ SIGHTS: Final = (
     [
         (
             "admin",
-            [*SIGHTS, "Members", "Access Keys"],
+            [*SIGHTS, "Webhooks", "Deliveries", "Members", "Access Keys"],
         ),
         ("manager", [*SIGHTS, "Access Keys"]),
         ("auditor", [*SIGHTS, "Access Keys"]),
@@ -157,6 +157,8 @@ def test_only_our_models_have_screens() -> None:
         "keys.ConsumerGroup",
         "keys.GatewayKey",
         "usage.UsageEvent",
+        "webhooks.Delivery",
+        "webhooks.WebhookEndpoint",
     ]
 
 

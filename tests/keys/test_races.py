@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 import time_machine
 from django.core.exceptions import ValidationError
-from django.db import connection, transaction
+from django.db import transaction
 
 from access.refusals import Conflict
 from audit import clock
@@ -23,25 +21,9 @@ from keys.issuing import IssuedKey
 from keys.models import ConsumerGroup, GatewayKey, KeyVersion
 from keys.status import KeyStatus
 from tests.factories import TESTS, make_group, make_key
+from tests.races import at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def at_once(*verbs: Callable[[], object]) -> list[object]:
-    """Start all verbs at the same moment, each in a thread with its own connection; their results or Conflicts."""
-    barrier = threading.Barrier(len(verbs))
-
-    def run(verb: Callable[[], object]) -> object:
-        try:
-            barrier.wait(timeout=30)
-            return verb()
-        except Conflict as refusal:
-            return refusal
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(len(verbs)) as pool:
-        return [future.result() for future in [pool.submit(run, verb) for verb in verbs]]
 
 
 def test_concurrent_rotates_of_one_key_serialise() -> None:
