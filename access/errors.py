@@ -16,7 +16,7 @@ from django.core.exceptions import (
     SuspiciousOperation,
     ValidationError,
 )
-from django.db import IntegrityError, InterfaceError, OperationalError
+from django.db import IntegrityError, InterfaceError, InternalError, OperationalError
 from django.http import Http404, JsonResponse
 from django.http.request import UnreadablePostError
 from rest_framework import exceptions
@@ -28,6 +28,8 @@ from access.preconditions import PreconditionFailed
 from access.refusals import Conflict, Forbidden, record_refusal
 
 log = logging.getLogger(__name__)
+# PostgreSQL, appendix A: read_only_sql_transaction.
+READ_ONLY: Final = "25006"
 
 WHOLE: Final = "non_field_errors"
 
@@ -108,7 +110,7 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
             return _answer(400, "bad_request", "The request is malformed.")
         case IntegrityError():
             return _answer(409, "conflict", "Somebody else has changed the same thing just now. Look, and try again.")
-        case OperationalError() | InterfaceError():
+        case _ if is_unavailable(error):
             log.exception("The database did not do its part.")
             return _answer(503, "unavailable", "The database does not answer. Try again.", {"Retry-After": "1"})
     return None
@@ -117,6 +119,14 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
 def limits_hold(request: Any) -> bool:
     """Say whether the caller came with an access key that may do less than its owner."""
     return bool(getattr(request.user, "limits", NO_LIMITS).narrow)
+
+
+def is_unavailable(error: BaseException | None) -> bool:
+    """Say whether the database cannot do its part now: it is away, its disk is full, or it takes no writes."""
+    if isinstance(error, InternalError):
+        # What PostgreSQL calls an internal error may be one of ours; that it is read-only is not.
+        return getattr(error.__cause__, "sqlstate", None) == READ_ONLY
+    return isinstance(error, OperationalError | InterfaceError)
 
 
 def _answer(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Response:

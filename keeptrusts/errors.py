@@ -5,11 +5,14 @@ Nothing of the cause is said: it is in the log, or it is none of the reader's bu
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
+
+from access.errors import is_unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,12 @@ FAILED = Trouble(
     "Something went wrong on our side",
     "Nothing more is known here; what happened is in the server's log. Try again in a moment.",
 )
+UNAVAILABLE = Trouble(
+    503,
+    "unavailable",
+    "The database does not do its part",
+    "It does not answer, or takes no changes now. What you asked for has not been done. Try again in a moment.",
+)
 STALE_FORM = Trouble(
     403,
     "csrf_failed",
@@ -65,7 +74,12 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return _answer(request, FAILED)
+    # Django calls this while it handles what was raised.
+    if not is_unavailable(sys.exception()):
+        return _answer(request, FAILED)
+    response = _answer(request, UNAVAILABLE)
+    response["Retry-After"] = "1"
+    return response
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

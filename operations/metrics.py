@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.db import DatabaseError, InterfaceError
+from django.db.models import Min
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -26,16 +27,22 @@ from operations.processes import Counted, counted
 from operations.readiness import Checks, Readiness
 from usage.models import PendingTallies
 from usage.threads import drop_broken_connection, surviving_restart
+from webhooks.models import Delivery, DeliveryState
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the database knows. jobs: when each last succeeded; copies: when each copy of checkpoints last did."""
+    """What the database knows. jobs: when each last succeeded; copies: when each copy of checkpoints last did.
+
+    deliveries: notices that wait to be sent; due_since: since when the first of them should have been.
+    """
 
     unsealed: int
     tallies: int
+    deliveries: int
+    due_since: datetime | None
     jobs: dict[str, datetime | None]
     copies: dict[str, datetime | None]
     read_at: float = field(default_factory=time.monotonic)
@@ -143,13 +150,28 @@ def read_known() -> Known | None:
 
 
 def _read_known() -> Known:
-    copies = dict(CheckpointCopy.objects.values_list("destination", "at"))
-    return Known(UnsealedEntry.objects.count(), PendingTallies.objects.count(), jobs.last_successes(), copies)
+    waiting = Delivery.objects.filter(state=DeliveryState.PENDING)
+    return Known(
+        unsealed=UnsealedEntry.objects.count(),
+        tallies=PendingTallies.objects.count(),
+        deliveries=waiting.count(),
+        due_since=waiting.aggregate(first=Min("next_attempt_at"))["first"],
+        jobs=jobs.last_successes(),
+        copies=dict(CheckpointCopy.objects.values_list("destination", "at")),
+    )
 
 
 def _of_database(known: Known) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "keeptrusts_unsealed_entries", "Audit entries that no checkpoint covers yet.", value=known.unsealed
+    )
+    yield GaugeMetricFamily(
+        "keeptrusts_webhook_backlog", "Notices that wait to be sent, also for another try.", value=known.deliveries
+    )
+    yield GaugeMetricFamily(
+        "keeptrusts_webhook_overdue_seconds",
+        "How long the first of them should have been sent; 0: none should.",
+        value=jobs.age(known.due_since) or 0,
     )
     yield GaugeMetricFamily("keeptrusts_pending_tallies", "Rows of usage to be added up.", value=known.tallies)
     yield _ages("keeptrusts_job_age_seconds", "Since the job last succeeded; +Inf: never.", "job", known.jobs.items())

@@ -20,7 +20,6 @@ from django.db import connection
 
 from audit import clock
 from gateways.models import UsageSource
-from keys.models import GatewayKey
 from tests.factories import make_gateway, make_key
 from tests.faults.conftest import Fault
 from tests.faults.plant import Plant, Web, disagreements
@@ -39,7 +38,7 @@ class Console:
     def __init__(self, web: Web, access_key: str) -> None:
         self.base = web.base
         self.token, self.counted = make_gateway().value, make_key()
-        self.reporter = make_gateway(usage_source=UsageSource.REPORT).value
+        self.reporter, self.reported = make_gateway(usage_source=UsageSource.REPORT).value, make_key()
         self._admin = {"Authorization": f"Bearer {access_key}"}
         self._numbers = count()
         self.allowed = 0
@@ -58,8 +57,7 @@ class Console:
 
     def report(self) -> httpx.Response:
         """Report the use of a key of its own."""
-        key = GatewayKey.objects.exclude(pk=self.counted.key.pk).first() or make_key("reported").key
-        event = {"occurred_at": clock.now().isoformat(), "key_id": str(key.pk), "key_version": 1}
+        event = {"occurred_at": clock.now().isoformat(), "key_id": str(self.reported.key.pk), "key_version": 1}
         sent = {"X-Keeptrusts-Gateway-Token": self.reporter}
         events = [{**event, "id": secrets.token_hex(16), "status": 200}]
         return httpx.post(f"{self.base}/gateway/v1/usage", json={"events": events}, headers=sent, timeout=60)
@@ -157,6 +155,7 @@ def test_a_sqlite_that_takes_no_writes_changes_nothing_and_says_503(fault: Fault
 @contextmanager
 def read_only_postgresql() -> Iterator[None]:
     name = connection.ops.quote_name(connection.settings_dict["NAME"])
+    connection.close()
     with connection._nodb_cursor() as cursor:
         cursor.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         cursor.execute(

@@ -16,6 +16,8 @@ from tests.factories import make_key
 from tests.faults.conftest import Fault
 from tests.faults.plant import Plant, disagreements
 from tests.processes import eventually
+from tests.webhooks.makers import make_endpoint
+from webhooks.models import Notice
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.timeout(900)]
 
@@ -26,6 +28,7 @@ SWEEP = "keys.tasks.expire_keys"
 
 @pytest.mark.fault("sweeps", short=2, full=50)
 def test_each_due_key_expires_once(fault: Fault, plant: Plant) -> None:
+    make_endpoint(url="https://nobody.invalid/")
     for number in (1, 2):
         plant.beat(number).start()
     workers = [plant.worker() for _ in range(WORKERS)]
@@ -52,8 +55,14 @@ def test_each_due_key_expires_once(fault: Fault, plant: Plant) -> None:
         AuditEntry.objects.filter(action="gateway_key.expired", object_id__in=due).values_list("object_id", flat=True)
     )
     fault.wrong += [f"{key_id} has {entries[key_id]} entries of its expiry" for key_id in due if entries[key_id] != 1]
+    told = Counter(
+        str(key_id) for key_id in Notice.objects.filter(type="gateway_key.expired").values_list("key_id", flat=True)
+    )
+    fault.wrong += [f"{key_id} has {told[key_id]} notices of its expiry" for key_id in due if told[key_id] != 1]
     fault.wrong += disagreements()
-    fault.notes.append(f"{len(due)} keys were due, {sum(entries.values())} expiries recorded")
+    fault.notes.append(
+        f"{len(due)} keys were due, {sum(entries.values())} expiries recorded, {sum(told.values())} notices queued"
+    )
 
 
 def _recorded() -> int:
