@@ -11,6 +11,9 @@ import pytest
 
 from tests.faults.plant import Plant
 
+# Seconds, after which no round begins; the rest of a quarter of an hour is for looking at what came of it.
+LONGEST = 660.0
+
 
 @dataclass
 class Fault:
@@ -21,6 +24,15 @@ class Fault:
     tried: int = 0
     wrong: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def goes_on(self) -> Iterator[int]:
+        """Count the rounds, and end before the row's time is over: its line says of how many it is short."""
+        began = time.monotonic()
+        for number in range(self.rounds):
+            if time.monotonic() - began > LONGEST:
+                self.notes.append(f"stopped after {number} of {self.rounds} rounds: its time was over")
+                return
+            yield number
 
     def expect(self, right: bool, otherwise: str) -> None:
         """Keep what is wrong, and go on: a row says how often, not only that."""

@@ -75,7 +75,7 @@ def test_every_change_has_its_entry_and_every_entry_its_change(fault: Fault, pla
     for client in clients:
         client.start()
     killed: Counter[str] = Counter()
-    for number in range(fault.rounds):
+    for number in fault.goes_on():
         if number % 4 == 3:
             # Three times, so that there is something to be in the middle of.
             plant.send(*SWEEPS * 3)

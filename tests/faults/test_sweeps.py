@@ -35,7 +35,7 @@ def test_each_due_key_expires_once(fault: Fault, plant: Plant) -> None:
     for worker in workers:
         worker.start()
     due: list[str] = []
-    for _ in range(fault.rounds):
+    for _ in fault.goes_on():
         soon = clock.now() + timedelta(seconds=1.5)
         due += [str(make_key(expires_at=soon).key.pk) for _ in range(DUE)]
         before = _recorded()
