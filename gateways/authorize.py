@@ -34,6 +34,7 @@ async def authorize(engine: Engine, scope: Scope, send: Send) -> None:
             return await send_refusal(send, Reason.GATEWAY_UNKNOWN, decision_id)
         decision = engine.decide_now(question)
         if decision is None:
+            TELEMETRY.asked += 1
             decision = await engine.ask_database(question)
         _count(engine.counter, decision, question, scope, decision_id)
     except Exception as error:

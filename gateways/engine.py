@@ -65,7 +65,6 @@ class Engine:
     async def ask_database(self, question: Question) -> Decision:
         """Return the decision by what the database knows now, and hold that. Errors: UNAVAILABLE."""
         generation = self._memory.generation
-        TELEMETRY.asked += 1
         async with asyncio.timeout(DECIDE_WITHIN):
             found, decision = await self._lookups.run(partial(_decide, question))
         if self._lease is not None:

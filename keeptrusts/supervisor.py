@@ -24,6 +24,8 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 # Seconds between two looks at the pulses, and from SIGTERM to SIGKILL of a program that has none.
 LOOK_EVERY = 1.0
 STALLED_GRACE = 5.0
+# Seconds that a program has for its first sign of life: a machine may be slow.
+FIRST_PULSE = 60.0
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,8 @@ def run_together(
                 while not noted and not any(_has_ended(process) for process in running.values()):
                     wait(LOOK_EVERY if pulses else None)
                     for pulse in pulses:
-                        if pulse.has_stopped() and not noted and may_restart():
-                            say(f"{pulse.program.name} runs, but does nothing any more: it is started anew.")
-                            _end(running[pulse.program.name])
-                            running[pulse.program.name] = _start(pulse.program)
-                            pulse.begin()
+                        if not noted and pulse.has_stopped():
+                            _revive(pulse, running, may_restart, say)
             ended = [name for name, process in running.items() if _has_ended(process)]
             if not noted:
                 for name in ended:
@@ -101,17 +100,24 @@ class Pulse:
         self.begin()
 
     def begin(self) -> None:
-        """Take it for alive now."""
+        """Wait for the first sign of life of what was just started."""
         self._touched = self._touched_at()
+        self._has_lived = False
+        self.excuse()
+
+    def excuse(self) -> None:
+        """Take it for alive now: what it did not do until now, it could not."""
         self._seen = self._looked = time.monotonic()
 
     def has_stopped(self) -> bool:
         now, touched = time.monotonic(), self._touched_at()
-        if touched != self._touched or now - self._looked > self.program.stalled_after / 2:
+        self._has_lived = self._has_lived or touched != self._touched
+        patience = self.program.stalled_after if self._has_lived else max(FIRST_PULSE, self.program.stalled_after)
+        if touched != self._touched or now - self._looked > 5 * LOOK_EVERY:
             # Or nobody looked, because this process stood still itself: the machine slept, and they with it.
             self._touched, self._seen = touched, now
         self._looked = now
-        return now - self._seen > self.program.stalled_after
+        return now - self._seen > patience
 
     def _touched_at(self) -> int:
         try:
@@ -238,6 +244,22 @@ def _sweep(running: dict[str, subprocess.Popen[bytes]]) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _revive(
+    pulse: Pulse,
+    running: dict[str, subprocess.Popen[bytes]],
+    may_restart: Callable[[], bool],
+    say: Callable[[str], None],
+) -> None:
+    """Start anew a program that has no pulse, or wait for it where that would not help."""
+    program = pulse.program
+    if not may_restart():
+        return pulse.excuse()
+    say(f"{program.name} runs, but does nothing any more: it is started anew.")
+    _end(running[program.name])
+    running[program.name] = _start(program)
+    return pulse.begin()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
