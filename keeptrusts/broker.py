@@ -17,7 +17,6 @@ from time import time_ns
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from django.conf import settings
 from kombu.transport import TRANSPORT_ALIASES, filesystem
 from kombu.utils.json import dumps, loads
 
@@ -73,11 +72,11 @@ def register() -> None:
     TRANSPORT_ALIASES[SCHEME] = f"{__name__}:Transport"
 
 
-def answers() -> bool:
-    """Say whether messages can be sent and fetched now: a folder always, a Redis that takes a connection."""
-    if not settings.REDIS_URL:
+def answers(redis_url: str) -> bool:
+    """Say whether messages can be sent and fetched now: a folder ("") always, a Redis that takes a connection."""
+    if not redis_url:
         return True
-    address = urlsplit(settings.REDIS_URL)
+    address = urlsplit(redis_url)
     try:
         socket.create_connection((address.hostname or "localhost", address.port or REDIS_PORT), PATIENCE).close()
     except OSError:

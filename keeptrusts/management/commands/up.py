@@ -56,7 +56,7 @@ class Command(BaseCommand):
             programs(host, port),
             say=self.say,
             is_ready=lambda: answers(host, port),
-            may_restart=broker.answers,
+            may_restart=lambda: broker.answers(settings.REDIS_URL),
             ready_message=f"Keeptrusts is ready: {settings.PUBLIC_URL}/admin/ (Ctrl-C stops it)",
         )
         if status:
