@@ -28,6 +28,8 @@ from access.preconditions import PreconditionFailed
 from access.refusals import Conflict, Forbidden, record_refusal
 
 log = logging.getLogger(__name__)
+# PostgreSQL, appendix A: read_only_sql_transaction.
+READ_ONLY: Final = "25006"
 
 WHOLE: Final = "non_field_errors"
 
@@ -125,6 +127,14 @@ def is_unavailable(error: BaseException | None) -> bool:
 def limits_hold(request: Any) -> bool:
     """Say whether the caller came with an access key that may do less than its owner."""
     return bool(getattr(request.user, "limits", NO_LIMITS).narrow)
+
+
+def is_unavailable(error: BaseException | None) -> bool:
+    """Say whether the database cannot do its part now: it is away, its disk is full, or it takes no writes."""
+    if isinstance(error, InternalError):
+        # What PostgreSQL calls an internal error may be one of ours; that it is read-only is not.
+        return getattr(error.__cause__, "sqlstate", None) == READ_ONLY
+    return isinstance(error, OperationalError | InterfaceError)
 
 
 def _answer(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Response:

@@ -9,6 +9,7 @@ from gateways.answers import NO_BODY, Scope, Send, allowed, new_decision_id, sen
 from gateways.decision import Decision, Question, Reason
 from gateways.engine import Engine
 from gateways.question import read_question
+from gateways.telemetry import TELEMETRY, now
 from usage.counting import Counter
 from usage.events import NewEvent
 from usage.models import Outcome
@@ -22,19 +23,25 @@ MOST_STATED: Final = 80
 
 async def authorize(engine: Engine, scope: Scope, send: Send) -> None:
     """Answer the question that the request's headers ask, and count it. Query and body are never looked at."""
+    began = now()
     decision_id = new_decision_id()
     try:
         question = read_question(scope["headers"])
         if question.gateway_token is None:
             # Nobody's question: the database need not be asked, and there is nothing to count it under.
+            TELEMETRY.tokenless += 1
+            TELEMETRY.decided(Reason.GATEWAY_UNKNOWN, began)
             return await send_refusal(send, Reason.GATEWAY_UNKNOWN, decision_id)
         decision = engine.decide_now(question)
         if decision is None:
+            TELEMETRY.asked += 1
             decision = await engine.ask_database(question)
         _count(engine.counter, decision, question, scope, decision_id)
     except Exception as error:
         engine.complain("authorize", error)
+        TELEMETRY.decided(Reason.UNDECIDED, began)
         return await send_refusal(send, Reason.UNDECIDED, decision_id)
+    TELEMETRY.decided(decision.reason, began)
     if decision.reason is None and decision.version is not None:
         await send(allowed(decision.version, decision_id))
         return await send(NO_BODY)

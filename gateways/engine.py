@@ -15,6 +15,7 @@ from gateways.decision import Decision, KnownGateway, Question, Reason, decide
 from gateways.lease import Lease
 from gateways.lookup import Found, look_up
 from gateways.memory import Memory
+from gateways.telemetry import TELEMETRY
 from usage.counting import Allowance, Counter
 from usage.ingest import Receipt, ingest
 from usage.reports import read_body
@@ -46,6 +47,7 @@ class Engine:
         if settings.KEEPTRUSTS_LEASE_SECONDS and connection.vendor == "postgresql":
             self._lease = Lease(self._memory, seconds=settings.KEEPTRUSTS_LEASE_SECONDS)
             self._lease.start()
+            TELEMETRY.lease, TELEMETRY.held = self._lease.holds, self._memory.__len__
         self.counter = Counter(self._flushes, event_rate=settings.KEEPTRUSTS_EVENT_RATE)
         self.counter.start()
 

@@ -10,6 +10,7 @@ from gateways.bodies import BodyTooLarge, BodyTooSlow, SenderGone, content_type,
 from gateways.decision import Reason
 from gateways.engine import Engine
 from gateways.question import TOKEN_HEADER, token_digest
+from gateways.telemetry import TELEMETRY
 from usage.reports import UnreadableReport
 
 MOST_BYTES: Final = 5 * 1_024 * 1_024
@@ -34,6 +35,7 @@ async def take_usage(engine: Engine, scope: Scope, receive: Receive, send: Send,
             return await problem(415, "unsupported_encoding", "Send the body without a content encoding.")
         body = await read_body(scope, receive, limit=MOST_BYTES)
         receipt = await engine.take_report(gateway, body, lines=content_type(scope) in NDJSON)
+        TELEMETRY.ingested(accepted=receipt.accepted, duplicates=receipt.duplicates, rejected=len(receipt.rejected))
     except SenderGone:
         return None
     except BodyTooLarge:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import uuid
 from pathlib import Path
 from queue import Empty
 from time import time_ns
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from kombu.transport import TRANSPORT_ALIASES, filesystem
 from kombu.utils.json import dumps, loads
@@ -25,6 +27,9 @@ logger = logging.getLogger(__name__)
 SCHEME = "folder"
 # The host means nothing; without one Kombu says so at every start.
 URL = f"{SCHEME}://localhost"
+# Seconds, within which a server must take a connection.
+PATIENCE: Final = 2.0
+REDIS_PORT: Final = 6379
 
 
 class Channel(filesystem.Channel):
@@ -65,6 +70,18 @@ class Transport(filesystem.Transport):
 def register() -> None:
     """Make `folder://` a broker address."""
     TRANSPORT_ALIASES[SCHEME] = f"{__name__}:Transport"
+
+
+def answers(redis_url: str) -> bool:
+    """Say whether messages can be sent and fetched now: a folder ("") always, a Redis that takes a connection."""
+    if not redis_url:
+        return True
+    address = urlsplit(redis_url)
+    try:
+        socket.create_connection((address.hostname or "localhost", address.port or REDIS_PORT), PATIENCE).close()
+    except OSError:
+        return False
+    return True
 
 
 def prepare_folders(options: dict[str, Any]) -> None:

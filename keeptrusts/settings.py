@@ -91,6 +91,7 @@ CONTENT_SECURITY_POLICY = {
 
 INSTALLED_APPS = [
     "keeptrusts.apps.KeeptrustsConfig",
+    "operations.apps.OperationsConfig",
     "gateways.apps.GatewaysConfig",
     "webhooks.apps.WebhooksConfig",
     "usage.apps.UsageConfig",
@@ -359,6 +360,11 @@ if _retention_days < 31:
     )
 KEEPTRUSTS_USAGE_RETENTION = timedelta(days=_retention_days)
 
+# Prometheus' metrics (docs/operations.md): for who shows this token, for callers on this host, or for nobody.
+KEEPTRUSTS_METRICS_TOKEN = env.str("KEEPTRUSTS_METRICS_TOKEN", "")
+if 0 < len(KEEPTRUSTS_METRICS_TOKEN) < 16:
+    raise ImproperlyConfigured("KEEPTRUSTS_METRICS_TOKEN must have at least 16 characters; empty: no metrics.")
+KEEPTRUSTS_METRICS_LOOPBACK = env.bool("KEEPTRUSTS_METRICS_LOOPBACK", False)
 # Exports that a process sends at once. Each keeps a connection of its pool while it is read.
 KEEPTRUSTS_EXPORTS_AT_ONCE = env.int("KEEPTRUSTS_EXPORTS_AT_ONCE", 4)
 

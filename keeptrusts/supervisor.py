@@ -21,14 +21,27 @@ PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
+# Seconds between two looks at the pulses, and from SIGTERM to SIGKILL of a program that has none.
+LOOK_EVERY = 1.0
+STALLED_GRACE = 5.0
+# Seconds that a program has for its first sign of life: a machine may be slow.
+FIRST_PULSE = 60.0
+
+
 @dataclass(frozen=True)
 class Program:
-    """A command that runs until it is told to stop; `environment` is added to ours."""
+    """A command that runs until it is told to stop; `environment` is added to ours.
+
+    pulse: a file that the program touches while it does what it is there for; None: to run is enough.
+    stalled_after: seconds without that after which it is started anew.
+    """
 
     name: str
     command: Sequence[str]
     environment: dict[str, str] = field(default_factory=dict)
     folder: Path | None = None
+    pulse: Path | None = None
+    stalled_after: float = 30.0
 
 
 def run_together(
@@ -38,13 +51,17 @@ def run_together(
     is_ready: Callable[[], bool],
     ready_message: str,
     grace: float = 10,
+    may_restart: Callable[[], bool] = lambda: True,
 ) -> int:
     """Run all programs until a stop signal (SIGINT, SIGTERM, SIGHUP) or until one of them ends; leave none behind.
+
+    A program that runs without a pulse is started anew, while `may_restart` says that this could help.
 
     Returns 0 if all stopped when told to, 1 if one ended by itself or had to be killed.
     grace: seconds from the stop signal to SIGKILL; a second stop signal kills at once.
     """
     running: dict[str, subprocess.Popen[bytes]] = {}
+    pulses = [Pulse(program) for program in programs if program.pulse]
     say = _unhurt(say)
     with _wakeup() as wait, _noted_signals() as noted:
         try:
@@ -52,7 +69,10 @@ def run_together(
                 running[program.name] = _start(program)
             with _announcement(is_ready, lambda: say(ready_message), say):
                 while not noted and not any(_has_ended(process) for process in running.values()):
-                    wait(None)
+                    wait(LOOK_EVERY if pulses else None)
+                    for pulse in pulses:
+                        if not noted and pulse.has_stopped():
+                            _revive(pulse, running, may_restart, say)
             ended = [name for name, process in running.items() if _has_ended(process)]
             if not noted:
                 for name in ended:
@@ -70,6 +90,40 @@ def run_together(
         return 1
     say("Stopped.")
     return 0
+
+
+class Pulse:
+    """Whether a program still touches its file. By our own clock: the file's time only tells that it was touched."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.begin()
+
+    def begin(self) -> None:
+        """Wait for the first sign of life of what was just started."""
+        self._touched = self._touched_at()
+        self._has_lived = False
+        self.excuse()
+
+    def excuse(self) -> None:
+        """Take it for alive now: what it did not do until now, it could not."""
+        self._seen = self._looked = time.monotonic()
+
+    def has_stopped(self) -> bool:
+        now, touched = time.monotonic(), self._touched_at()
+        self._has_lived = self._has_lived or touched != self._touched
+        patience = self.program.stalled_after if self._has_lived else max(FIRST_PULSE, self.program.stalled_after)
+        if touched != self._touched or now - self._looked > 5 * LOOK_EVERY:
+            # Or nobody looked, because this process stood still itself: the machine slept, and they with it.
+            self._touched, self._seen = touched, now
+        self._looked = now
+        return now - self._seen > patience
+
+    def _touched_at(self) -> int:
+        try:
+            return self.program.pulse.stat().st_mtime_ns if self.program.pulse else 0
+        except OSError:
+            return 0
 
 
 def die_with_parent(parent: int, signal_number: int = signal.SIGTERM) -> None:
@@ -190,6 +244,32 @@ def _sweep(running: dict[str, subprocess.Popen[bytes]]) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _revive(
+    pulse: Pulse,
+    running: dict[str, subprocess.Popen[bytes]],
+    may_restart: Callable[[], bool],
+    say: Callable[[str], None],
+) -> None:
+    """Start anew a program that has no pulse, or wait for it where that would not help."""
+    program = pulse.program
+    if not may_restart():
+        return pulse.excuse()
+    say(f"{program.name} runs, but does nothing any more: it is started anew.")
+    _end(running[program.name])
+    running[program.name] = _start(program)
+    return pulse.begin()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End one program and all that it has started."""
+    _send(process, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STALLED_GRACE)
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _send(process: subprocess.Popen[bytes], number: int) -> None:

@@ -18,11 +18,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.rows import ROWS, explanation, homes_of
 from tests.programs import in_ci, missing_programs
 from tests.servers import ServerError, postgresql, redis
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKERS = 2
+# Seconds, that a row of the fault table may take.
+FAULT_TIMEOUT = 900
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 SUITES = {SQLITE: "tests on SQLite", POSTGRESQL: "tests on PostgreSQL and Redis"}
 
@@ -91,6 +94,22 @@ class Run:
 
         self.step(name, do)
 
+    def fault(self, row: str, home: str) -> None:
+        """Run one row of the fault table in full size, in one home; its line is printed as it ends."""
+        name = f"{row}, {SUITES[home].removeprefix('tests ')}: {ROWS[row][0]}"
+
+        def do() -> Outcome:
+            report = self.folder / f"{row}-{home}.xml"
+            options = ["tests/faults", "--faults", row, "--quiet", f"--timeout={FAULT_TIMEOUT}", f"--junitxml={report}"]
+            with home_environment(home, redis_servers=1) as environment:
+                status = run_pytest(options, environment)
+            outcome = _read_report(name, report)
+            if status and not outcome.failed:
+                outcome.failed = 1
+            return outcome
+
+        self.step(name, do)
+
     def environment(self, more: dict[str, str]) -> dict[str, str]:
         """Return an environment for commands that load the settings, in a folder that is not the developer's."""
         ours = ("KEEPTRUSTS_", "DATABASE_URL", "REDIS_URL")
@@ -117,6 +136,8 @@ class Run:
 def main() -> int:
     """Run what the command line asks for; return the exit status."""
     options, pytest_arguments = _arguments()
+    if options.faults:
+        return _fault_table(options.faults)
     homes = [home for home in SUITES if getattr(options, home)]
     if pytest_arguments:
         return _quick_run(homes or [SQLITE], pytest_arguments, slow=options.slow)
@@ -156,7 +177,21 @@ def _arguments() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(prog="script/test", allow_abbrev=False, add_help=False)
     for flag in ("--slow", "--sqlite", "--postgresql"):
         parser.add_argument(flag, action="store_true")
-    return parser.parse_known_args()
+    parser.add_argument("--faults", nargs="?", const="all", choices=["all", *ROWS], metavar="ROW")
+    options, rest = parser.parse_known_args()
+    if options.faults and rest:
+        parser.error(f"--faults takes one row and nothing else:\n{explanation()}")
+    return options, rest
+
+
+def _fault_table(row: str) -> int:
+    """Run one row of the fault table, or all of them, each by itself."""
+    with tempfile.TemporaryDirectory(prefix="keeptrusts-faults-") as folder:
+        run = Run(Path(folder))
+        for name in ROWS if row == "all" else [row]:
+            for home in homes_of(name):
+                run.fault(name, home)
+        return run.summary([])
 
 
 def _quick_run(homes: Sequence[str], arguments: Sequence[str], *, slow: bool) -> int:

@@ -25,13 +25,20 @@ pytest_plugins = ["tests.fixtures"]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow, and only them")
+    parser.addoption(
+        "--faults", metavar="ROW", help="run this row of the fault table in full size (`all`: each of them)"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave only the tests of this run: slow or not, and those that care for this database."""
     home = connection.vendor
+    row = config.getoption("--faults")
 
     def belongs(item: pytest.Item) -> bool:
+        fault = item.get_closest_marker("fault")
+        if row is not None and (fault is None or row not in {fault.args[0], "all"}):
+            return False
         if (item.get_closest_marker("slow") is not None) != config.getoption("--slow"):
             return False
         homes = {name for name in ("sqlite", "postgresql") if item.get_closest_marker(name)}

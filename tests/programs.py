@@ -88,6 +88,7 @@ PROGRAMS = {
         Program("postgresql", _postgresql, "postgresql", "the suite on PostgreSQL and Redis"),
         Program("redis", _on_path("redis-server"), "redis-server", "the suite on PostgreSQL and Redis"),
         Program("pgbouncer", _on_path("pgbouncer"), "pgbouncer", "the test behind a pooler"),
+        Program("faketime", _on_path("faketime"), "faketime", "the fault table's wrong clocks"),
         Program("nginx", _on_path("nginx"), "nginx", "the tests of nginx"),
         Program("caddy", _on_path("caddy"), "caddy", "the tests of Caddy"),
         Program("envoy", _envoy, None, "the tests of Envoy"),

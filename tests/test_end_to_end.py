@@ -147,6 +147,13 @@ def _careless(live: Live, token: str) -> None:
     """Everything that people do with secrets in the wrong places; none of it may be kept."""
     canary = tokens.generate(TokenKind.GATEWAY_KEY)
     live.canaries.append(canary)
+    careless_gateway(live, token, canary)
+    careless_automation(live, canary)
+    careless_sign_in(live, canary)
+    exports_are_clean(live)
+
+
+def careless_gateway(live: Live, token: str, canary: str) -> None:
     live.authorize(token, canary, **{"User-Agent": canary, "X-Keeptrusts-Client-IP": canary, "Referer": canary})
     live.authorize(token, canary + "x", **{"X-Keeptrusts-Consumer-Group": canary})
     live.authorize(canary, canary)
@@ -156,6 +163,9 @@ def _careless(live: Live, token: str) -> None:
     )
     httpx.get(f"{live.base}/api/v1/{canary}/?q={canary}")
     httpx.get(f"{live.base}/{canary}")
+
+
+def careless_automation(live: Live, canary: str) -> None:
     for method, path, body in (
         ("POST", "/gateway-keys/", {"name": f"key {canary}"}),
         ("POST", "/gateway-keys/", {"name": "k", "description": canary}),
@@ -170,10 +180,16 @@ def _careless(live: Live, token: str) -> None:
     ):
         answer = live.admin.request(method, "/api/v1" + path, json=body, headers={"Idempotency-Key": canary})
         assert answer.status_code < 500, (path, answer.text)
+
+
+def careless_sign_in(live: Live, canary: str) -> None:
     with httpx.Client(base_url=live.base) as browser:
         page = browser.get("/admin/login/")
         form = {"username": canary, "password": canary, "csrfmiddlewaretoken": browser.cookies["keeptrusts_csrf"]}
         assert browser.post("/admin/login/", data=form, headers={"Referer": live.base}).status_code == page.status_code
+
+
+def exports_are_clean(live: Live) -> None:
     for path in ("/gateway-keys/", "/usage-events/", "/audit-entries/"):
         export = live.auditor.get(f"/api/v1{path}export.csv")
         assert export.status_code == 200
@@ -203,6 +219,21 @@ def _careless_report(live: Live, token: str) -> None:
 def _canaries_are_nowhere(live: Live) -> None:
     """Neither as text nor hex nor bytes, in the database, Redis, the broker's folder, what was logged, or a command."""
     assert len(set(live.canaries)) > 8
+    places = places_of(live)
+    assert sum(map(len, places.values())) > 10_000
+    for canary in set(live.canaries):
+        assert kept_in(places, canary) == []
+    assert any(b"kt_gk_" in content for content in places.values()), "hints are there: the search sees what it should"
+
+
+def kept_in(places: dict[str, bytes], canary: str) -> list[str]:
+    secret = canary[10:]  # the hint may be shown
+    forms = (secret.encode(), secret.encode().hex().encode(), json.dumps(secret).encode())
+    return [place for place, content in places.items() if any(form in content for form in forms)]
+
+
+def places_of(live: Live) -> dict[str, bytes]:
+    """Return everything where something can be kept, by what it is called."""
     places = {"log": live.console.output.encode(), **_files(live.folder)}
     places["processes"] = b"\n".join(
         path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()
@@ -211,12 +242,7 @@ def _canaries_are_nowhere(live: Live) -> None:
         places |= _tables(url) | _redis(live.environment["REDIS_URL"])
     else:
         places |= _sqlite(live.folder / "keeptrusts.sqlite3")
-    assert sum(map(len, places.values())) > 10_000
-    for canary in set(live.canaries):
-        secret = canary[10:]  # the hint may be shown
-        for form in (secret.encode(), secret.encode().hex().encode(), json.dumps(secret).encode()):
-            assert [place for place, content in places.items() if form in content] == []
-    assert any(b"kt_gk_" in content for content in places.values()), "hints are there: the search sees what it should"
+    return places
 
 
 def _files(folder: Path) -> dict[str, bytes]:

@@ -17,7 +17,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "usage": {"keys", "access", "audit"},
     "gateways": {"usage", "keys", "access", "audit"},
     "webhooks": {"keys", "access", "audit"},
-    "keeptrusts": {"webhooks", "gateways", "usage", "keys", "access", "audit"},
+    "operations": {"webhooks", "gateways", "usage", "keys", "access", "audit"},
+    "keeptrusts": {"operations", "webhooks", "gateways", "usage", "keys", "access", "audit"},
 }
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,3 +155,40 @@ def test_what_a_dead_leader_left_behind_is_swept_up(tmp_path: Path) -> None:
         assert supervisor.ends() == 1
         (left_behind,) = pids(tmp_path)
         assert eventually(lambda: not is_alive(left_behind))
+
+
+STALLING = """
+import pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+with (folder / "starts").open("a") as file:
+    file.write("started\\n")
+for _ in range(5):
+    (folder / "pulse").touch()
+    time.sleep(0.2)
+time.sleep(60)
+"""
+WATCHING = """
+import pathlib, sys
+from keeptrusts.supervisor import Program, run_together
+folder = pathlib.Path(sys.argv[1])
+program = Program("worker", [sys.executable, "-c", sys.argv[2], str(folder)], pulse=folder / "pulse", stalled_after=2)
+sys.exit(run_together(
+    [program],
+    say=lambda line: print(line, flush=True),
+    is_ready=lambda: True,
+    ready_message="ready",
+    may_restart=lambda: not (folder / "broker is away").exists(),
+))
+"""
+
+
+def test_a_program_that_runs_without_a_pulse_is_started_anew_while_that_can_help(tmp_path: Path) -> None:
+    (tmp_path / "broker is away").touch()
+    with running([sys.executable, "-c", WATCHING, str(tmp_path), STALLING], dict(os.environ)) as supervisor:
+        time.sleep(6)
+        assert (tmp_path / "starts").read_text() == "started\n"
+        (tmp_path / "broker is away").unlink()
+        supervisor.says("worker runs, but does nothing any more: it is started anew.")
+        assert eventually(lambda: (tmp_path / "starts").read_text().count("started") >= 2)
+        supervisor.process.send_signal(signal.SIGTERM)
+        assert supervisor.ends() == 0

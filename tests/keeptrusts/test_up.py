@@ -129,3 +129,16 @@ def test_a_relative_data_directory_is_meant_from_where_the_command_was_given(tmp
         assert console.ends() == 0
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
     assert {"keeptrusts.sqlite3", "beat", "queue"} <= {path.name for path in (tmp_path / "data").iterdir()}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_worker_that_stands_still_is_noticed_and_jobs_go_on(prepared: Path) -> None:
+    port = free_port()
+    with running(UP, clean_environment(KEEPTRUSTS_DATA_DIR=str(prepared), PORT=str(port))) as console:
+        console.says("Keeptrusts is ready")
+        assert eventually(lambda: get(port, "/readyz?exclude=checkpoint") == 200, 30)
+        os.kill(program(console, "worker"), signal.SIGSTOP)
+        console.says("worker runs, but does nothing any more: it is started anew", 60)
+        console.process.send_signal(signal.SIGTERM)
+        assert console.ends() == 0

@@ -12,11 +12,12 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from keeptrusts import preparation
+from keeptrusts import broker, preparation
 from keeptrusts.celery import app
 from keeptrusts.folders import private_folder
 from keeptrusts.supervisor import Program, run_together
 from keeptrusts.web import web_command
+from operations import pulse
 
 
 class Command(BaseCommand):
@@ -55,6 +56,7 @@ class Command(BaseCommand):
             programs(host, port),
             say=self.say,
             is_ready=lambda: answers(host, port),
+            may_restart=lambda: broker.answers(settings.REDIS_URL),
             ready_message=f"Keeptrusts is ready: {settings.PUBLIC_URL}/admin/ (Ctrl-C stops it)",
         )
         if status:
@@ -75,11 +77,13 @@ def programs(host: str, port: int) -> list[Program]:
             *(*celery, "worker", "--pool", "threads", "--concurrency", "2", "--loglevel", "INFO"),
             # Talk between workers, which a broker of files would have to keep and nobody here listens to.
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+            watched=True,
         ),
         _program(
             "beat",
             *(*celery, "beat", "--pidfile", "", "--loglevel", "INFO"),
             *("--schedule", str(private_folder(settings.DATA_DIR / "beat") / "schedule")),
+            watched=True,
         ),
     ]
 
@@ -100,20 +104,30 @@ def why_not_bindable(host: str, port: int) -> str | None:
 
 
 def answers(host: str, port: int) -> bool:
-    """Tell whether the console serves a page at this address."""
+    """Tell whether a console serves at this address, with its database at hand and migrated."""
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (compared, not bound)
     connection = http.client.HTTPConnection(everywhere.get(host, host), port, timeout=10)
     try:
-        # Whatever the public name is, this one is always allowed.
-        connection.request("GET", "/admin/login/", headers={"Host": f"127.0.0.1:{port}"})
-        return connection.getresponse().status < 500
+        # Jobs may run later, and gateways do without Redis.
+        connection.request("GET", "/readyz?exclude=beat,checkpoint,redis")
+        return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False
     finally:
         connection.close()
 
 
-def _program(name: str, *command: str) -> Program:
+def _program(name: str, *command: str, watched: bool = False) -> Program:
     # The children start elsewhere: a relative path has its meaning here.
     environment = {"KEEPTRUSTS_DATA_DIR": str(settings.DATA_DIR)}
-    return Program(name, command, environment=environment, folder=settings.BASE_DIR)
+    file = private_folder(settings.DATA_DIR / "pulse") / name if watched else None
+    if file is not None:
+        environment[pulse.VARIABLE] = str(file)
+    return Program(
+        name,
+        command,
+        environment=environment,
+        folder=settings.BASE_DIR,
+        pulse=file,
+        stalled_after=pulse.STALLED_AFTER,
+    )
