@@ -29,6 +29,8 @@ from access.models import Invitation, Member
 from access.once import TokenField, once
 from access.reveal import Secret, reveal_in_dialog
 from access.rules import Role
+from access.second_factors import factors_of, has_second_factor, reset_second_factors
+from access.sessions import end_sessions, sessions_of
 from audit import clock
 from audit.links import entries_about, entries_by
 from audit.moments import moment
@@ -64,6 +66,7 @@ class NewMemberForm(forms.ModelForm[Member]):
 class _MemberDialog(DialogForm):
     model = Member
     permission = "access.change_member"
+    confirmed_only = True
 
 
 class PasswordForm(_MemberDialog):
@@ -135,7 +138,7 @@ class LetInForm(_MemberDialog):
 
     @property
     def conflict(self) -> str:
-        if not self.obj.has_usable_password():
+        if not self.obj.has_joined:
             return NOT_JOINED
         return "They are in already." if self.obj.is_active else ""
 
@@ -145,16 +148,42 @@ class NewLinkForm(_MemberDialog):
 
     @property
     def conflict(self) -> str:
-        return "They have joined already." if self.obj.has_usable_password() else ""
+        return "They have joined already." if self.obj.has_joined else ""
 
 
 class WithdrawForm(_MemberDialog):
+    # As everything that only stops something.
+    confirmed_only = False
     description = "The link stops working at once. They stay in the list, and can be invited again."
     destructive = True
 
     @property
     def conflict(self) -> str:
-        return "They have joined already." if self.obj.has_usable_password() else ""
+        return "They have joined already." if self.obj.has_joined else ""
+
+
+class EndSessionsForm(_MemberDialog):
+    confirmed_only = False
+    description = "They are signed out everywhere at once, and can sign in again. Their access keys go on."
+    destructive = True
+
+    @property
+    def conflict(self) -> str:
+        return "" if sessions_of(self.obj) else "They are signed in nowhere."
+
+
+class ResetFactorsForm(_MemberDialog):
+    """An Admin helps a member who has lost phone and recovery codes."""
+
+    description = (
+        "Their authenticator app, passkeys and recovery codes are of no use any more, and their sessions end. Until "
+        "they add a new one, the password alone lets them in: make sure that it is really they who ask."
+    )
+    destructive = True
+
+    @property
+    def conflict(self) -> str:
+        return "" if has_second_factor(self.obj) else "They have no second factor."
 
 
 def _these_keys(names: Sequence[str], count: int) -> str:
@@ -177,7 +206,7 @@ class StateFilter(DropdownFilter):
         return [("active", "Active"), ("invited", "Invited"), ("out", "Taken out")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Member]) -> QuerySet[Member]:
-        waiting = Q(is_active=False, password__startswith=UNUSABLE_PASSWORD_PREFIX)
+        waiting = Q(is_active=False, password__startswith=UNUSABLE_PASSWORD_PREFIX, external_accounts__isnull=True)
         match self.value():
             case None | "":
                 return queryset
@@ -214,20 +243,24 @@ class MemberAdmin(ConsoleAdmin[Member]):
     change_form_outer_after_template = "console/member_keys.html"
     add_title = "Invite Member"
     add_button = "Invite and show the link"
+    confirmed_only = True
     actions_list = ("create",)
-    actions_row = ("change_role", "new_link", "withdraw", "set_password", "let_in", "take_out")
+    actions_row = (
+        *("change_role", "new_link", "withdraw", "set_password", "end_sessions", "reset_factors"),
+        *("let_in", "take_out"),
+    )
     actions_detail = actions_row
 
     add_fieldsets = ((None, {"fields": ("username", "name", "email", "role")}),)
     fieldsets = (
         (None, {"fields": ("handle", "state", "role_label", "name", "email")}),
-        ("What they did and hold", {"fields": ("date_joined_at", "last_sign_in", "groups", "audit_trail")}),
+        ("What they did and hold", {"fields": ("date_joined_at", "last_sign_in", "ways_in", "groups", "audit_trail")}),
     )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         if obj is None:
             return ()
-        return ("handle", "state", "role_label", "date_joined_at", "last_sign_in", "groups", "audit_trail")
+        return ("handle", "state", "role_label", "date_joined_at", "last_sign_in", "ways_in", "groups", "audit_trail")
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         if obj is None:
@@ -248,7 +281,7 @@ class MemberAdmin(ConsoleAdmin[Member]):
             .annotate(live_access_keys=Count("access_keys", filter=live), invited_until=Subquery(open_link[:1]))
         )
         # A relation of the house above, by its name (design §10).
-        return members.prefetch_related("managed_groups")
+        return members.prefetch_related("managed_groups", "external_accounts")
 
     def offered_actions(self, request: HttpRequest, rows: Sequence[Member]) -> dict[Any, Collection[str]]:
         return {row.pk: _offered(row) for row in rows}
@@ -342,6 +375,16 @@ class MemberAdmin(ConsoleAdmin[Member]):
         set_password(actor=request_actor(request), member_id=form.obj.pk, password=form.cleaned_data["new_password"])
         return reload_page(request, f"{form.obj} has a new password; their sessions have ended.")
 
+    @dialog_action(EndSessionsForm, title="End sessions", submit="End all sessions", icon="logout", loud=False)
+    def end_sessions(self, request: HttpRequest, form: EndSessionsForm) -> HttpResponse:
+        ended = end_sessions(actor=request_actor(request), member_id=form.obj.pk)
+        return reload_page(request, f"{ended:,} session{'' if ended == 1 else 's'} of {form.obj} ended.")
+
+    @dialog_action(ResetFactorsForm, title="Reset second factors", submit="Reset", icon="mobile_off", loud=False)
+    def reset_factors(self, request: HttpRequest, form: ResetFactorsForm) -> HttpResponse:
+        reset_second_factors(actor=request_actor(request), member_id=form.obj.pk)
+        return reload_page(request, f"{form.obj} has no second factor any more; their sessions have ended.")
+
     @display(description="Username")
     def handle(self, member: Member) -> str:
         return member.username
@@ -370,11 +413,18 @@ class MemberAdmin(ConsoleAdmin[Member]):
     def state(self, member: Any) -> str:
         if member.is_active:
             return "Active"
-        if member.has_usable_password():
+        if member.has_joined:
             return "Taken out"
         if member.invited_until is None:
             return "Invitation withdrawn"
         return "Invited" if member.invited_until > clock.now() else "Invitation expired"
+
+    @display(description="Ways to sign in")
+    def ways_in(self, member: Member) -> str:
+        ways = ["password"] if member.has_usable_password() else []
+        ways += [account.issuer for account in member.external_accounts.all()]
+        factors = [f"{factor.name}{' (passkey)' if factor.is_passkey else ''}" for factor in factors_of(member)]
+        return f"{', '.join(ways) or 'none'}; second factors: {', '.join(factors) or 'none'}"
 
     @display(description="Groups")
     def group_names(self, member: Any) -> str:
@@ -400,9 +450,11 @@ class MemberAdmin(ConsoleAdmin[Member]):
 
 
 def _offered(member: Member) -> tuple[str, ...]:
+    # Whoever signs in through the provider alone has no password to set.
+    password = ("set_password",) if member.has_usable_password() else ()
     if member.is_active:
-        return ("change_role", "set_password", "take_out")
-    if member.has_usable_password():
-        return ("change_role", "set_password", "let_in")
+        return ("change_role", *password, "end_sessions", "reset_factors", "take_out")
+    if member.has_joined:
+        return ("change_role", *password, "let_in")
     link = ("withdraw",) if getattr(member, "invited_until", None) else ()
     return ("change_role", "new_link", *link)

@@ -25,6 +25,7 @@ STYLES = (
     "leak",
     "giving",
     "team",
+    "people",
     "accessibility",
 )
 SCRIPTS = (
@@ -33,6 +34,7 @@ SCRIPTS = (
     "hygiene",
     "giving",
     "team",
+    "passkeys",
     "accessibility",
 )
 
@@ -52,6 +54,7 @@ UNFOLD: dict[str, Any] = {
     "ACCOUNT": {
         "navigation": [
             {"title": "Preferences", "link": reverse_lazy("admin:preferences")},
+            {"title": "Sign-in and sessions", "link": reverse_lazy("admin:account")},
             {"title": "Change password", "link": reverse_lazy("admin:password_change")},
         ]
     },
