@@ -1,8 +1,8 @@
 """Sign-in through an OpenID Connect provider: the conversation with it, and whom it means by a member.
 
 The conversation is Authlib's: authorization code with PKCE (S256), state and nonce, and an id token whose signature,
-issuer, audience and times are checked (OpenID Connect Core 1.0 §3.1.3.7). Members are known by issuer and subject, never
-by an e-mail address, which anybody may get who comes after.
+issuer, audience and times are checked (OpenID Connect Core 1.0 §3.1.3.7). Members are known by issuer and subject,
+never by an e-mail address, which anybody may get who comes after.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ def _follow(member: Member, role: Role, provider: Provider, ip: str | None) -> M
         raise SignInRefused(
             conflict.code,
             "No Admin would be left",
-            f"{provider.name} makes you {role.label}, and you are the last active Admin here. Somebody else must be one "
-            "first, or your groups at the provider must be as they were.",
+            f"{provider.name} makes you {role.label}, and you are the last active Admin here. Somebody else must be "
+            "one first, or your groups at the provider must be as they were.",
         ) from conflict
 
 

@@ -75,7 +75,7 @@ def test_the_list_asks_the_database_the_same_number_of_times(
     for _ in range(count):
         make_access_key(make_member("manager"))
     client = browser(admin)
-    with django_assert_num_queries(5):  # session, member, count, rows, groups
+    with django_assert_num_queries(6):  # session, member, count, rows, groups, accounts at the provider
         client.get(MEMBERS)
 
 

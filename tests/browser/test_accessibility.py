@@ -34,7 +34,13 @@ world = matrix.world
 KEYS: Final = "/admin/keys/gatewaykey/"
 # What is answered with 200 and is no screen: a catalogue of words, and pieces of pages, looked at where they stand.
 # A part of the key's page, which is looked at with it, asked for alone.
-NO_SCREENS: Final = {"jsi18n/", "search/", "keys/gatewaykey/{key}/cutover/", "keys/gatewaykey/{key}/denials/"}
+NO_SCREENS: Final = {
+    "jsi18n/",
+    "search/",
+    "passkey-options/",
+    "keys/gatewaykey/{key}/cutover/",
+    "keys/gatewaykey/{key}/denials/",
+}
 
 
 @pytest.fixture
