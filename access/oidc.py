@@ -38,8 +38,6 @@ from audit.recording import record
 log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS: Final = 10
-# Never "none", and no shared secret as a key.
-ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 # Whoever is in groups of several roles has the first of these.
 _RANKS: Final = (Role.ADMIN, Role.MANAGER, Role.AUDITOR)
 _AWAY = (requests.RequestException, OSError)

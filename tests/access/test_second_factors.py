@@ -272,7 +272,7 @@ def test_a_password_that_was_changed_meanwhile_waits_for_nothing(admin: Member, 
         assert client.post(SECOND, {"code": code_of(secret)}).headers["Location"] == LOGIN
 
 
-# --- passkeys, as far as they need no authenticator (tests/browser/test_sign_in.py has one) -----------------------------
+# --- passkeys, as far as they need no authenticator (tests/browser/test_sign_in.py has one) ---------------------------
 
 
 NO_ANSWERS = ["", "{}", "[]", "null", "1", '{"id": 1}', '{"response": null}', '{"response": {"userHandle": "!"}}']
