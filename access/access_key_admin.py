@@ -1,4 +1,4 @@
-"""Access keys in the console: one's own; Admins see and may revoke everybody's."""
+"""Access keys in the console: one's own; Admins see, rename and revoke everybody's."""
 
 from __future__ import annotations
 
@@ -8,22 +8,27 @@ from typing import Any, Final, cast
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import DropdownFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
-from unfold.widgets import UnfoldAdminSelectWidget
+from unfold.widgets import (
+    UnfoldAdminSelect2MultipleWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
 
-from access.access_keys import create_access_key, revoke_access_key
+from access.access_keys import create_access_key, default_expiry, edit_access_key, longest_lifetime, revoke_access_key
 from access.actors import request_actor
 from access.console import ConsoleAdmin
 from access.dialogs import DialogForm, dialog_action, reload_page
 from access.kept_filters import keep_list_filters
 from access.list_filters import VisibleDropdownFilter
-from access.models import AccessKey, Member
+from access.models import AccessKey, AccessKeyQuerySet, Member
 from access.once import TokenField, once
 from access.reveal import Secret
 from audit import clock
@@ -31,25 +36,62 @@ from audit.links import entries_link
 from audit.moments import moment
 
 STATUS_LABELS: Final = {"Active": "success", "Expired": "warning", "Revoked": "danger"}
-LIFETIMES: Final = (
-    ("7", "7 days"),
-    ("30", "30 days"),
-    ("90", "90 days"),
-    ("365", "1 year"),
-    ("", "Never, until it is revoked"),
-)
+# A model of the house above, by its name (design §10).
+GROUPS: Final = AccessKey._meta.get_field("consumer_groups").related_model._default_manager
+LIFETIME_DAYS: Final = (7, 30, 90, 365)
 
 
-class NewAccessKeyForm(forms.ModelForm[AccessKey]):
+def default_days() -> int:
+    now = clock.now()
+    return (default_expiry(now) - now).days
+
+
+def lifetimes() -> list[tuple[str, str]]:
+    """Return the lifetimes to choose from: none above the installation's ceiling, and never where it has none."""
+    most = longest_lifetime()
+    offered = {*LIFETIME_DAYS, default_days(), *([most.days] if most is not None else ())}
+    days = sorted(day for day in offered if most is None or day <= most.days)
+    choices = [(str(day), "1 year" if day == 365 else "1 day" if day == 1 else f"{day} days") for day in days]
+    return choices if most is not None else [*choices, ("", "Never, until it is revoked")]
+
+
+class AccessKeyForm(forms.ModelForm[AccessKey]):
+    class Meta:
+        model = AccessKey
+        fields = ("name",)
+        widgets = {"name": UnfoldAdminTextInputWidget(attrs={"autocomplete": "off", "placeholder": "github-actions"})}
+        help_texts = {"name": "What uses it."}
+
+
+class NewAccessKeyForm(AccessKeyForm):
     form_token = TokenField()
     lifetime = forms.ChoiceField(
         label="Expires in",
-        choices=LIFETIMES,
-        initial="90",
+        choices=lifetimes,
+        initial=lambda: str(default_days()),
         required=False,
         widget=UnfoldAdminSelectWidget,
         help_text="A short life limits what a leaked key can do.",
     )
+    read_only = forms.BooleanField(
+        label="Read-only",
+        required=False,
+        widget=UnfoldBooleanSwitchWidget,
+        help_text="It reads and exports what you may, and changes nothing.",
+    )
+    consumer_groups = forms.ModelMultipleChoiceField(
+        label="Only these consumer groups",
+        queryset=GROUPS.none(),
+        required=False,
+        widget=UnfoldAdminSelect2MultipleWidget,
+        help_text="It sees and touches the keys of these groups alone. None named: everything that you may.",
+    )
+
+    def clean_lifetime(self) -> str:
+        days = str(self.cleaned_data["lifetime"])
+        if not days and longest_lifetime() is not None:
+            raise forms.ValidationError("Choose when it expires.", code="required")
+        return days
 
 
 class RevokeForm(DialogForm):
@@ -71,16 +113,10 @@ class StatusFilter(DropdownFilter):
         return [("active", "Active"), ("expired", "Expired"), ("revoked", "Revoked")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[AccessKey]) -> QuerySet[AccessKey]:
-        expired = Q(expires_at__isnull=False, expires_at__lte=clock.now())
-        match self.value():
-            case "active":
-                return queryset.filter(~expired, revoked_at__isnull=True)
-            case "expired":
-                return queryset.filter(expired, revoked_at__isnull=True)
-            case "revoked":
-                return queryset.filter(revoked_at__isnull=False)
-            case _:
-                return queryset
+        status = self.value()
+        if status not in dict(self.lookups(request, None)):
+            return queryset
+        return cast("AccessKeyQuerySet", queryset).in_status(status)
 
 
 class OwnerFilter(VisibleDropdownFilter):
@@ -91,7 +127,8 @@ class OwnerFilter(VisibleDropdownFilter):
 
 @admin.register(AccessKey)
 class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
-    list_display = ("name", "hint", "owner", "status_label", "created", "expires", "last_used")
+    form = AccessKeyForm
+    list_display = ("name", "hint", "owner", "status_label", "limits", "created", "expires", "last_used")
     list_filter = (StatusFilter, OwnerFilter)
     list_select_related = ("owner",)
     search_fields = ("name", "hint", "owner__username")
@@ -105,11 +142,17 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
     actions_list = ("create",)
     actions_row = ("revoke",)
     actions_detail = ("revoke",)
-    add_fieldsets = ((None, {"fields": ("name", "lifetime")}),)
+    add_fieldsets = (
+        (None, {"fields": ("name", "lifetime")}),
+        ("What it may do less than you", {"fields": ("read_only", "consumer_groups")}),
+    )
     fieldsets = (
-        (None, {"fields": ("name", "hint", "owner", "status_label")}),
+        (None, {"fields": ("name", "hint", "owner", "status_label", "limits")}),
         ("Times", {"fields": ("created", "expires", "last_used", "revoked", "audit_trail")}),
     )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AccessKey]:
+        return super().get_queryset(request).prefetch_related("consumer_groups")
 
     def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
         return tuple(column for column in self.list_display if column != "owner" or self._sees_all(request))
@@ -120,10 +163,19 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         if obj is None:
             kwargs["form"] = NewAccessKeyForm
-        return super().get_form(request, obj, change=change, **kwargs)
+        form = super().get_form(request, obj, change=change, **kwargs)
+        if obj is None:
+            groups = cast("forms.ModelMultipleChoiceField[Any]", form.base_fields["consumer_groups"])
+            groups.queryset = cast("Member", request.user).visible(GROUPS.all())
+        return form
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return ("status_label", "created", "expires", "last_used", "revoked", "audit_trail") if obj is not None else ()
+        told = ("hint", "owner", "status_label", "limits", "created", "expires", "last_used", "revoked", "audit_trail")
+        return told if obj is not None else ()
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # A revoked one is as it was: there is nothing to save.
+        return super().has_change_permission(request, obj) and not (obj is not None and obj.revoked_at)
 
     def offered_actions(self, request: HttpRequest, rows: Sequence[AccessKey]) -> dict[Any, Collection[str]]:
         return {row.pk: () if row.revoked_at else ("revoke",) for row in rows}
@@ -133,13 +185,16 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
         return HttpResponseRedirect(keep_list_filters(request, reverse("admin:access_accesskey_add")))
 
     def verb_create(self, request: HttpRequest, form: forms.ModelForm[AccessKey]) -> AccessKey:
-        days, owner = form.cleaned_data["lifetime"], cast("Member", request.user)
-        with once(member=owner, path=request.path, token=form.cleaned_data["form_token"]) as note:
+        given, owner = form.cleaned_data, cast("Member", request.user)
+        days, groups = given["lifetime"], [str(group.slug) for group in given["consumer_groups"]]
+        with once(member=owner, path=request.path, token=given["form_token"]) as note:
             issued = create_access_key(
                 actor=request_actor(request),
                 owner=owner,
-                name=form.cleaned_data["name"],
+                name=given["name"],
                 expires_at=clock.now() + timedelta(days=int(days)) if days else None,
+                read_only=given["read_only"],
+                consumer_groups=groups or None,
             )
             note["id"] = str(issued.access_key.pk)
         done = reverse(f"{self.admin_site.name}:access_accesskey_changelist")
@@ -150,10 +205,17 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
             usage="console/access_key_usage.html",
             done_url=done,
             variable="KEEPTRUSTS_ACCESS_KEY",
-            context={"api": request.build_absolute_uri("/api/v1/me/")},
+            context={
+                "limits": self.limits(issued.access_key).lower(),
+                "api": request.build_absolute_uri("/api/v1/me/"),
+            },
         )
         self.show_once(request, secret)
         return issued.access_key
+
+    def verb_edit(self, request: HttpRequest, form: forms.ModelForm[AccessKey], obj: AccessKey) -> AccessKey:
+        changed = {field: form.cleaned_data[field] for field in form.changed_data}
+        return edit_access_key(actor=request_actor(request), access_key_id=obj.pk, changed=changed)
 
     @dialog_action(RevokeForm, title="Revoke access key", submit="Revoke", icon="block")
     def revoke(self, request: HttpRequest, form: RevokeForm) -> HttpResponse:
@@ -163,6 +225,14 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
     @display(description="Status", label=STATUS_LABELS)
     def status_label(self, access_key: AccessKey) -> str:
         return access_key.status().capitalize()
+
+    @display(description="Limits")
+    def limits(self, access_key: AccessKey) -> str:
+        groups = access_key.group_slugs()
+        said = ["Read-only"] if access_key.read_only else []
+        if groups is not None:
+            said.append(f"only {', '.join(groups) or 'groups that are gone'}")
+        return " · ".join(said) or "As its owner's role"
 
     @display(description="Created", ordering="created_at")
     def created(self, access_key: AccessKey) -> SafeString:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models
-from django_filters import FilterSet
+from django_filters import ChoiceFilter, FilterSet
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers, status
 from rest_framework.decorators import action
@@ -14,15 +14,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from access.access_keys import create_access_key, revoke_access_key
+from access.access_keys import create_access_key, edit_access_key, revoke_access_key
 from access.actors import caller, request_actor
 from access.confirmation import require_confirmed_caller
 from access.idempotency import SecretResponse, once
-from access.models import AccessKey
+from access.models import AccessKey, AccessKeyQuerySet
 from access.rules import Role
-from access.serializers import InstantField, StrictSerializer, TextField
-from access.viewsets import ApiViewSet
-from audit.parameters import TextFilter
+from access.serializers import FlagField, InstantField, StrictSerializer, TextField, TextListField
+from access.viewsets import ApiViewSet, refuse_parameters
+from audit.parameters import FlagFilter, TextFilter
 
 
 class AccessKeyStatus(models.TextChoices):
@@ -34,11 +34,20 @@ class AccessKeyStatus(models.TextChoices):
 class AccessKeyJSON(serializers.ModelSerializer[AccessKey]):
     owner = serializers.CharField(source="owner.username")
     status = serializers.SerializerMethodField()
+    consumer_groups = serializers.SerializerMethodField()
 
     class Meta:
         model = AccessKey
-        fields = ["id", "name", "owner", "hint", "status", "created_at", "expires_at", "last_used_at", "revoked_at"]
+        fields = [
+            *("id", "name", "owner", "hint", "status", "read_only", "consumer_groups"),
+            *("created_at", "expires_at", "last_used_at", "revoked_at"),
+        ]
         read_only_fields = fields
+
+    @extend_schema_field(serializers.ListField(child=serializers.CharField(), allow_null=True))
+    def get_consumer_groups(self, access_key: AccessKey) -> list[str] | None:
+        """Slugs of the groups whose keys alone it sees and touches; null: as its owner's role says."""
+        return access_key.group_slugs()
 
     @extend_schema_field(serializers.ChoiceField(AccessKeyStatus.choices))
     def get_status(self, access_key: AccessKey) -> str:
@@ -54,17 +63,41 @@ class IssuedAccessKeyJSON(AccessKeyJSON):
 
 class NewAccessKey(StrictSerializer):
     name = TextField(help_text="What will use it.")
-    expires_at = InstantField(required=False, allow_null=True, help_text="Absent or null: until it is revoked.")
+    expires_at = InstantField(
+        required=False,
+        allow_null=True,
+        help_text="Absent: after 90 days, or what the installation has set. Null: never, where it has no ceiling.",
+    )
+    read_only = FlagField(  # type: ignore[assignment]  # DRF takes its fields off the class
+        required=False, help_text="It changes nothing, whatever its owner may. Default: false."
+    )
+    consumer_groups = TextListField(
+        required=False,
+        allow_null=True,
+        help_text="Slugs of the groups whose keys alone it sees and touches. Absent or null: as the role says.",
+    )
+
+
+class AccessKeyChanges(StrictSerializer):
+    """What is absent stays."""
+
+    name = TextField(required=False, help_text="What uses it.")
 
 
 class AccessKeyFilters(FilterSet):
+    status = ChoiceFilter(choices=AccessKeyStatus.choices, method="is_in_status")
+    read_only = FlagFilter("read_only")
+    consumer_group = TextFilter("consumer_groups__slug", help_text="Held to this group, among others; a slug.")
     owner = TextFilter("owner__username", help_text="A username.")
+
+    def is_in_status(self, keys: AccessKeyQuerySet, name: str, status: str) -> AccessKeyQuerySet:
+        return keys.in_status(status)
 
 
 class AccessKeyViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[AccessKey]):
     """A member's own credentials for this API; an Admin sees and may revoke everybody's."""
 
-    queryset = AccessKey.objects.select_related("owner")
+    queryset = AccessKey.objects.select_related("owner").prefetch_related("consumer_groups")
     serializer_class = AccessKeyJSON
     filterset_class = AccessKeyFilters
     search_fields = ["name", "hint", "=id"]
@@ -78,6 +111,13 @@ class AccessKeyViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[AccessKey]
         issued = create_access_key(actor=request_actor(request), owner=caller(request), **self.body(NewAccessKey))
         data = {**self.get_serializer(issued.access_key).data, "value": issued.value}
         return SecretResponse(data, again={"id": data["id"]}, status=status.HTTP_201_CREATED)
+
+    @extend_schema(request=AccessKeyChanges, responses=AccessKeyJSON)
+    def partial_update(self, request: Request, pk: str) -> Response:
+        """Give an access key another name. What it may do never changes: make another one instead."""
+        access_key, changed = self.get_object(), self.body(AccessKeyChanges)
+        edited = edit_access_key(actor=request_actor(request), access_key_id=access_key.pk, changed=changed)
+        return Response(self.get_serializer(edited).data)
 
     @extend_schema(request=None, responses=AccessKeyJSON)
     @action(detail=True, methods=["post"])
@@ -95,6 +135,7 @@ class Me(serializers.Serializer[Any]):
     role = serializers.ChoiceField(Role.choices)
     email = serializers.CharField()
     credential = serializers.CharField(help_text="`session`, or which access key.")
+    access_key = AccessKeyJSON(allow_null=True, help_text="The access key, and what it is held to; null for a session.")
 
 
 class MeView(APIView):
@@ -104,6 +145,8 @@ class MeView(APIView):
 
     @extend_schema(responses=Me)
     def get(self, request: Request) -> Response:
+        refuse_parameters(request)
         member = caller(request)
         facts = {name: getattr(member, name) for name in ("username", "name", "role", "email")}
-        return Response({**facts, "credential": request_actor(request).credential})
+        access_key = AccessKeyJSON(request.auth).data if isinstance(request.auth, AccessKey) else None
+        return Response({**facts, "credential": request_actor(request).credential, "access_key": access_key})

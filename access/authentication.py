@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
 
 from access.access_keys import find_usable
+from access.limits import limits_of
 from access.models import AccessKey, Member
 from access.throttles import count_stranger
 
@@ -26,6 +27,7 @@ class AccessKeyAuthentication(BaseAuthentication):
         if access_key is None:
             count_stranger(request)
             raise AuthenticationFailed("This is no access key that may be used now.", code="invalid_token")
+        access_key.owner.limits = limits_of(access_key)
         return access_key.owner, access_key
 
     def authenticate_header(self, request: Request) -> str:
@@ -35,6 +37,14 @@ class AccessKeyAuthentication(BaseAuthentication):
 
 class ConsoleSessionAuthentication(SessionAuthentication):
     """The console's session; changing anything with it needs the CSRF token."""
+
+    def enforce_csrf(self, request: Request) -> None:
+        try:
+            super().enforce_csrf(request)
+        except PermissionDenied:
+            # They get no further, and DRF counts only who does.
+            count_stranger(request)
+            raise
 
 
 def _bearer(request: Request) -> str | None:

@@ -32,6 +32,8 @@ from access.actors import request_actor
 from access.confirmation import require_confirmed
 from access.models import Member
 from access.once import AlreadyDone
+from access.overtaken import NOT_SAVED, known_state, overtaken
+from access.preconditions import PreconditionFailed
 from access.refusals import Conflict, Forbidden, record_refusal
 from access.reveal import Secret, reveal_page
 from audit.change_lists import StrictChangeList
@@ -106,6 +108,7 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
     detail_select_related: ClassVar[tuple[str, ...]] = ()
     # Whether its forms are for those alone who have proven a moment ago that they are who they are.
     confirmed_only: ClassVar[bool] = False
+    list_before_template: Any = None
     change_form_before_template: Any = None
     change_form_outer_before_template: Any = None
     change_form_outer_after_template: Any = None
@@ -211,6 +214,13 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
         """Edit through the house's verb and return the object. `form.cleaned_data` says what it should become."""
         raise ImproperlyConfigured(f"{type(self).__name__} edits nothing")
 
+    def tag_of(self, obj: M) -> str:
+        """Return the tag of the state that the form edits; "" on a screen without a form.
+
+        A screen that gives one lets its `verb_edit` demand `expected_state(request)` (access/overtaken.py).
+        """
+        return ""
+
     def show_once(self, request: HttpRequest, secret: Secret) -> None:
         """Let the answer to this request be the page that shows `secret`."""
         _secrets[request] = secret
@@ -239,6 +249,9 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
             **({"title": self.add_title} if object_id is None and self.add_title else {}),
             **(extra_context or {}),
         }
+        obj = self.get_object(request, object_id) if object_id is not None else None
+        if obj is not None and self.has_change_permission(request, obj) and (tag := self.tag_of(obj)):
+            extra_context["known_state"] = known_state(request, obj, tag)
         try:
             response = super().changeform_view(request, object_id, form_url, extra_context)
             # Only now, after Django's transaction around the form, is it known.
@@ -254,6 +267,11 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
                 return self._back_to_object(request, conflict)
             record_refusal(request_actor(request), conflict)
             _refused[request] = ValidationError(conflict.detail, code=conflict.code)
+        except PreconditionFailed as failed:
+            extra_context["overtaken"] = missed = overtaken(request, failed)
+            # A form may stand far down on the page of its object.
+            messages.error(request, missed.in_words)
+            _refused[request] = ValidationError(NOT_SAVED, code="precondition_failed")
         except ValidationError as error:
             _refused[request] = error
         except IntegrityError:

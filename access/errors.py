@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -17,27 +17,41 @@ from django.core.exceptions import (
     ValidationError,
 )
 from django.db import IntegrityError, InterfaceError, OperationalError
-from django.http import Http404
+from django.http import Http404, JsonResponse
 from django.http.request import UnreadablePostError
 from rest_framework import exceptions
 from rest_framework.response import Response
 
 from access.actors import request_actor
+from access.limits import NO_LIMITS
+from access.preconditions import PreconditionFailed
 from access.refusals import Conflict, Forbidden, record_refusal
 
 log = logging.getLogger(__name__)
 
 WHOLE: Final = "non_field_errors"
 
+NOT_ALLOWED: Final = "Your role does not allow this."
+NOT_FOUND: Final = "There is nothing here that you may see."
+
 type Fields = dict[str, list[dict[str, str]]]
 
 
 class ApiError(exceptions.APIException):
-    """An error of its own status and code. more: what else the answer says."""
+    """An error of its own status and code. more: what else the answer says; refusals: what it records as refused."""
 
-    def __init__(self, status: HTTPStatus, code: str, detail: str, **more: Any) -> None:
+    def __init__(
+        self,
+        status: HTTPStatus,
+        code: str,
+        detail: str,
+        *,
+        refusals: Iterable[Forbidden | Conflict] = (),
+        **more: Any,
+    ) -> None:
         super().__init__(detail, code)
         self.status_code = status
+        self.refusals = tuple(refusals)
         self.more = more
 
 
@@ -46,26 +60,48 @@ def error_body(code: str, detail: str, fields: Fields | None = None, **more: Any
     return {"code": code, "detail": detail, "fields": fields or {}, **more}
 
 
+def item_error(error: Exception) -> dict[str, Any]:
+    """Return, in the one shape, what one of many was refused for."""
+    match error:
+        case Conflict():
+            return error_body(error.code, error.detail)
+        case ValidationError():
+            return _invalid_body(_django_fields(error))
+        case PermissionDenied():
+            return error_body("permission_denied", str(error) or NOT_ALLOWED)
+        case _:
+            return error_body("not_found", NOT_FOUND)
+
+
 def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response | None:
     """Return the answer for what a view raised; None, and with it a 500, only for what is our own fault.
 
     The view's transaction has unwound by now: a refused attempt is recorded here.
     """
-    if isinstance(error, Forbidden | Conflict):
-        record_refusal(request_actor(context["request"]), error)
+    refusals = error.refusals if isinstance(error, ApiError) else (error,)
+    for refusal in refusals:
+        if isinstance(refusal, Forbidden | Conflict):
+            record_refusal(request_actor(context["request"]), refusal)
     match error:
         case Conflict():
-            return _answer(409, error.code, error.detail)
+            return _answer(409, error.code, error.detail, **error.more)
+        case PreconditionFailed():
+            tag = f'"{error.tag}"'
+            return _answer(412, "precondition_failed", str(error), {"ETag": tag}, etag=tag)
         case ValidationError():
             return _invalid(_django_fields(error))
         case exceptions.ValidationError():
             return _invalid(_drf_fields(error))
         case exceptions.APIException():
             return _api_exception(error)
+        case Forbidden() if limits_hold(context["request"]):
+            return _answer(
+                403, "permission_denied", "Your role, or what this access key is held to, does not allow this."
+            )
         case PermissionDenied():
-            return _answer(403, "permission_denied", str(error) or "Your role does not allow this.")
+            return _answer(403, "permission_denied", str(error) or NOT_ALLOWED)
         case Http404() | ObjectDoesNotExist():
-            return _answer(404, "not_found", "There is nothing here that you may see.")
+            return _answer(404, "not_found", NOT_FOUND)
         case RequestDataTooBig():
             return _answer(413, "body_too_large", "The body is too large.")
         case SuspiciousOperation() | UnreadablePostError():
@@ -78,18 +114,27 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
     return None
 
 
+def limits_hold(request: Any) -> bool:
+    """Say whether the caller came with an access key that may do less than its owner."""
+    return bool(getattr(request.user, "limits", NO_LIMITS).narrow)
+
+
 def _answer(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
     return Response(error_body(code, detail, **more), status=status, headers=headers)
 
 
 def _invalid(fields: Fields) -> Response:
+    return Response(_invalid_body(fields), status=400)
+
+
+def _invalid_body(fields: Fields) -> dict[str, Any]:
     errors = [(field, error["detail"]) for field, some in fields.items() for error in some]
     if len(errors) == 1:
         field, detail = errors[0]
         detail = detail if field == WHOLE else f"{field}: {detail}"
     else:
         detail = f"{len(errors)} things are wrong with {', '.join(list(fields)[:10])}."
-    return _answer(400, "validation_error", detail, fields=fields)
+    return error_body("validation_error", detail, fields)
 
 
 def _api_exception(error: exceptions.APIException) -> Response:
@@ -98,11 +143,23 @@ def _api_exception(error: exceptions.APIException) -> Response:
         headers["WWW-Authenticate"] = challenge
     detail = error.detail
     if isinstance(error, exceptions.Throttled):
-        seconds = max(1, math.ceil(getattr(error, "wait", None) or 0))
-        headers["Retry-After"] = str(seconds)
-        return _answer(429, "throttled", f"Too many requests. Try again in {seconds} s.", headers)
+        body, headers = _too_many(error)
+        return Response(body, status=429, headers=headers)
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(wait)
     code = (detail.code if isinstance(detail, exceptions.ErrorDetail) else None) or error.default_code
     return _answer(error.status_code, code, str(detail), headers, **getattr(error, "more", {}))
+
+
+def throttled_answer(error: exceptions.Throttled) -> JsonResponse:
+    """Return the answer to one request too many, for views that are not DRF's."""
+    body, headers = _too_many(error)
+    return JsonResponse(body, status=429, headers=headers)
+
+
+def _too_many(error: exceptions.Throttled) -> tuple[dict[str, Any], dict[str, str]]:
+    seconds = max(1, math.ceil(getattr(error, "wait", None) or 0))
+    return error_body("throttled", f"Too many requests. Try again in {seconds} s."), {"Retry-After": str(seconds)}
 
 
 def _django_fields(error: ValidationError) -> Fields:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import django_filters
 from django import forms
-from django.core.exceptions import FieldDoesNotExist
-from django.db.models import F, Model, QuerySet
+from django.db.models import Model, QuerySet
 from django.db.models.expressions import Combinable
 from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.exceptions import ErrorDetail, ValidationError
@@ -15,6 +14,7 @@ from rest_framework.filters import BaseFilterBackend, OrderingFilter, SearchFilt
 from rest_framework.request import Request
 
 from access.actors import caller
+from access.cursors import Term, may_be_null
 from audit.parameters import LONGEST_TEXT, MOST_WORDS
 
 # While rest_framework.views is being made, it asks for this module.
@@ -48,8 +48,9 @@ class StrictFilterBackend(DjangoFilterBackend):
     def _check_names(self, request: Request, view: APIView, filters: dict[str, Any], one_object: bool) -> None:
         known = set(filters)
         if not one_object:
-            known |= {"page", "page_size"} if getattr(view, "action", None) == "list" else set()
+            known |= {"page", "page_size", "cursor"} if getattr(view, "action", None) == "list" else set()
             known |= {"search"} if _is_searched(view) else set()
+            known |= getattr(view, "own_parameters", frozenset())
             known |= {"ordering"} if getattr(view, "ordering_fields", None) else set()
         errors: dict[str, list[ErrorDetail]] = {}
         for name, values in request.query_params.lists():
@@ -74,7 +75,12 @@ class PlainSearchFilter(SearchFilter):
         return cast("QuerySet[M, R]", own(queryset, " ".join(terms))) if terms else queryset
 
     def get_schema_operation_parameters(self, view: APIView) -> list[dict[str, Any]]:
-        return super().get_schema_operation_parameters(view) if _is_searched(view) else []
+        if not _is_searched(view):
+            return []
+        parameters: list[dict[str, Any]] = super().get_schema_operation_parameters(view)
+        for parameter in parameters:
+            parameter["schema"] = {"type": "string", "maxLength": LONGEST_TEXT}
+        return parameters
 
     def get_search_terms(self, request: Request) -> list[str]:
         # Every word is a condition for each field: without a limit, more than a database takes.
@@ -109,7 +115,8 @@ class StableOrderingFilter(OrderingFilter):
             if path is None:
                 message = f"Order by {', '.join(fields)}; a leading - reverses."
                 raise ValidationError({"ordering": [message]}, code="invalid")
-            orders.append(_order(queryset, path, descending=name.strip().startswith("-")))
+            term = Term(path, name.strip().startswith("-"), may_be_null(queryset.model, path))
+            orders.append(term.order(backwards=False))
         return queryset.order_by(*orders[: len(fields)], "pk")
 
     def get_schema_operation_parameters(self, view: APIView) -> list[dict[str, Any]]:
@@ -117,26 +124,24 @@ class StableOrderingFilter(OrderingFilter):
         if not fields:
             return []
         description = self.ordering_description + ", ".join(fields) + "."
-        schema = {"type": "string"}
+        one = f"-?({'|'.join(fields)})"
+        schema = {"type": "string", "pattern": f"^{one}(,{one})*$"}
         return [{"name": "ordering", "in": "query", "required": False, "description": description, "schema": schema}]
-
-
-def _order(queryset: QuerySet[Any], path: str, *, descending: bool) -> Combinable | str:
-    # "nulls last" is said only where there are nulls: said elsewhere it would keep PostgreSQL from its indexes.
-    if not _may_be_null(queryset, path):
-        return f"-{path}" if descending else path
-    return F(path).desc(nulls_last=True) if descending else F(path).asc(nulls_last=True)
-
-
-def _may_be_null(queryset: QuerySet[Any], path: str) -> bool:
-    try:
-        return bool(getattr(queryset.model._meta.get_field(path), "null", False))
-    except FieldDoesNotExist:  # a path through a relation, whose row may be absent
-        return True
 
 
 def _errors(form: forms.Form) -> dict[str, list[ErrorDetail]]:
     return {
-        name: [ErrorDetail(error["message"], code=error["code"] or "invalid") for error in errors]
+        name: [
+            ErrorDetail(_with_choices(form.fields.get(name), error), code=error["code"] or "invalid")
+            for error in errors
+        ]
         for name, errors in form.errors.get_json_data().items()
     }
+
+
+def _with_choices(field: forms.Field | None, error: dict[str, str]) -> str:
+    """Return what is wrong; of a word that is none of some words, which those are."""
+    if error["code"] != "invalid_choice" or not isinstance(field, forms.ChoiceField):
+        return error["message"]
+    choices = cast("list[tuple[str, str]]", list(field.choices))  # type: ignore[arg-type]  # pairs, by now
+    return f"One of {', '.join(str(value) for value, _ in choices if value)}."

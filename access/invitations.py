@@ -7,9 +7,12 @@ log of a proxy, and into no Referer. Of it, only the SHA-256 is kept.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q
 
@@ -17,7 +20,8 @@ from access import tokens
 from access.members import about, check_password, snapshot
 from access.models import Invitation, Member
 from access.refusals import Conflict
-from access.rules import require
+from access.rules import Role, require
+from access.signals import joined
 from access.text import clean_text
 from audit import clock
 from audit.actions import AuditAction
@@ -54,12 +58,20 @@ class LinkRefused(Exception):
         self.trouble = trouble
 
 
-def invite_member(*, actor: Actor, username: str, role: str, name: str = "", email: str = "") -> Invited:
+def invite_member(
+    *, actor: Actor, username: str, role: str, name: str = "", email: str = "", groups: Iterable[Any] = ()
+) -> Invited:
     """Add a member who can sign in once they have opened their link and chosen a password; return both.
 
-    Errors: Forbidden; ValidationError at the field for a taken or malformed username, and an unknown role.
+    groups: the consumer groups that name a Manager among their managers as soon as they have joined, not before.
+    Errors: Forbidden; ValidationError at the field for a taken or malformed username, an unknown role, and groups for
+    another role than Manager.
     """
     require(actor, "access.add_member")
+    chosen = list(groups)
+    if chosen and role != Role.MANAGER:
+        message = "Only Managers are named by groups: the other roles see all of them."
+        raise ValidationError({"groups": ValidationError(message, code="not_a_manager")})
     member: Member = Member(
         username=clean_text(username, field="username", limit=150, required=True),
         name=clean_text(name, field="name", limit=150),
@@ -72,21 +84,24 @@ def invite_member(*, actor: Actor, username: str, role: str, name: str = "", ema
     with transaction.atomic():
         member.full_clean()
         member.save(force_insert=True)
-        invited = _invite(member)
-        detail = {"expires_at": invited.invitation.expires_at}
+        invited = _invite(member, chosen)
+        detail: dict[str, Any] = {"expires_at": invited.invitation.expires_at}
+        if chosen:
+            detail["groups_to_manage"] = sorted(group.slug for group in chosen)
         record(AuditAction.MEMBER_INVITED, actor, about(member), {}, snapshot(member), detail)
     return invited
 
 
 def replace_invitation(*, actor: Actor, member_id: int) -> Invited:
-    """Give a member who has not joined another link, which alone is valid from now on.
+    """Give a member who has not joined another link, which alone is valid from now on, for the same groups.
 
     Errors: Forbidden; Conflict `already_joined`.
     """
     with transaction.atomic():
         member = _not_joined(actor, member_id)
         replaced = _end_open(member)
-        invited = _invite(member)
+        last = member.invitations.order_by("-created_at", "-pk").first()
+        invited = _invite(member, last.groups.all() if last else ())
         detail = {"expires_at": invited.invitation.expires_at, "replaced": bool(replaced)}
         record(AuditAction.MEMBER_INVITED, actor, about(member), detail=detail)
     return invited
@@ -116,6 +131,8 @@ def find_invitation(secret: str) -> Invitation:
 def accept_invitation(*, secret: str, password: str, ip: str | None) -> Member:
     """Let the holder of a link in as the member it invites, with this password; return them. The link is used up.
 
+    The groups that were chosen for a Manager name them from the same moment on.
+
     Errors: LinkRefused; ValidationError at `password`.
     """
     found = find_invitation(secret)
@@ -139,14 +156,16 @@ def accept_invitation(*, secret: str, password: str, ip: str | None) -> Member:
             authority=member,
         )
         record(AuditAction.MEMBER_JOINED, actor, about(member), {"is_active": False}, {"is_active": True})
+        joined.send(Member, invitation=invitation, actor=actor)
     return member
 
 
-def _invite(member: Member) -> Invited:
+def _invite(member: Member, groups: Iterable[Any]) -> Invited:
     secret, now = secrets.token_urlsafe(SECRET_BYTES), clock.now()
     invitation = Invitation.objects.create(
         member=member, digest=_digest(secret), created_at=now, expires_at=now + Invitation.LIFETIME
     )
+    invitation.groups.set(groups)
     return Invited(member, invitation, secret)
 
 

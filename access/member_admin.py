@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 from django import forms
 from django.contrib import admin
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -16,31 +16,38 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
-from unfold.widgets import UnfoldAdminRadioSelectWidget
 
 from access.actors import caller, request_actor
 from access.console import ConsoleAdmin
-from access.dialogs import DialogForm, dialog_action, reload_page
+from access.dialogs import dialog_action, reload_page
 from access.invitations import OPEN, Invited, invite_member, replace_invitation, withdraw_invitation
 from access.kept_filters import keep_list_filters
-from access.member_forms import add_password_errors, new_password, same_password
-from access.members import NOT_JOINED, TEXTS, edit_member, set_password, take_out
+from access.member_dialogs import (
+    ROLE_MEANS,
+    EndSessionsForm,
+    LetInForm,
+    NewLinkForm,
+    NewMemberForm,
+    PasswordForm,
+    ResetFactorsForm,
+    RoleForm,
+    TakeOutForm,
+    WithdrawForm,
+    live_keys,
+)
+from access.members import TEXTS, edit_member, set_password, state_tag, take_out
 from access.models import Invitation, Member
-from access.once import TokenField, once
+from access.once import once
+from access.overtaken import expected_state
 from access.reveal import Secret, reveal_in_dialog
 from access.rules import Role
-from access.second_factors import factors_of, has_second_factor, reset_second_factors
-from access.sessions import end_sessions, sessions_of
+from access.second_factors import factors_of, reset_second_factors
+from access.sessions import end_sessions
 from audit import clock
 from audit.links import entries_about, entries_by
 from audit.moments import moment
 
 ROLE_LABELS: Final = {"Admin": "primary", "Manager": "info", "Auditor": "default"}
-ROLE_MEANS: Final = {
-    Role.ADMIN: "does everything.",
-    Role.MANAGER: "creates, rotates and revokes keys of their groups, and sees no others.",
-    Role.AUDITOR: "sees everything, exports and verifies, and changes nothing.",
-}
 STATES: Final = {
     "Active": "success",
     "Invited": "info",
@@ -48,154 +55,8 @@ STATES: Final = {
     "Invitation withdrawn": "default",
     "Taken out": "danger",
 }
-# So many access keys a dialog names; of more it says how many.
-MOST_NAMED: Final = 5
 # So many access keys a member's page lists, the newest first.
 MOST_LISTED: Final = 10
-
-
-class NewMemberForm(forms.ModelForm[Member]):
-    """Invites a member: they choose their password themselves."""
-
-    form_token = TokenField()
-
-    def validate_unique(self) -> None:
-        """Leave a taken username to the verb: sent twice, this form is told that it was carried out, not that."""
-
-
-class _MemberDialog(DialogForm):
-    model = Member
-    permission = "access.change_member"
-    confirmed_only = True
-
-
-class PasswordForm(_MemberDialog):
-    """An Admin gives a member another password."""
-
-    description = "All sessions of this member end. Tell them the new password by a safe way; they can change it."
-
-    new_password = new_password()
-    same_password = same_password()
-
-    @property
-    def conflict(self) -> str:
-        return "" if self.obj.has_usable_password() else NOT_JOINED
-
-    def clean(self) -> dict[str, Any] | None:
-        cleaned = super().clean()
-        add_password_errors(self, self.obj)
-        return cleaned
-
-
-class RoleForm(_MemberDialog):
-    """An Admin gives a member another role."""
-
-    description = "It holds from their next request on, in the console and with every access key of theirs."
-
-    role = forms.ChoiceField(
-        label="Role",
-        choices=[(role.value, f"{role.label}: {ROLE_MEANS[role]}") for role in Role],
-        widget=UnfoldAdminRadioSelectWidget,
-    )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["role"].initial = self.obj.role
-        groups = self.obj.managed_groups.count()
-        if groups:
-            self.fields["role"].help_text = (
-                f"{groups:,} consumer group{'s name' if groups > 1 else ' names'} them among the managers. That counts "
-                "only while they are a Manager."
-            )
-
-
-class TakeOutForm(_MemberDialog):
-    """An Admin takes a member out, and is told what ends with that."""
-
-    destructive = True
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        member: Member = self.obj
-        held = member.access_keys.filter(live_keys()).values_list("name", flat=True).order_by("name")
-        names = list(held[: MOST_NAMED + 1])
-        self.description = " ".join(
-            [
-                "At once: every session of theirs ends, and",
-                _these_keys(names, held.count()) if names else "no access key is hit: they hold none.",
-                "Gateway keys that they have created stay as they are, and so does what they did in the audit log.",
-                "They can be let in again; revoked access keys stay revoked.",
-            ]
-        )
-
-    @property
-    def conflict(self) -> str:
-        return "" if self.obj.is_active else "They are out already."
-
-
-class LetInForm(_MemberDialog):
-    description = "They sign in with the password that they had. Their access keys stay revoked: they create new ones."
-
-    @property
-    def conflict(self) -> str:
-        if not self.obj.has_joined:
-            return NOT_JOINED
-        return "They are in already." if self.obj.is_active else ""
-
-
-class NewLinkForm(_MemberDialog):
-    description = "The new link is shown once and is valid for 7 days. An older one stops working at once."
-
-    @property
-    def conflict(self) -> str:
-        return "They have joined already." if self.obj.has_joined else ""
-
-
-class WithdrawForm(_MemberDialog):
-    # As everything that only stops something.
-    confirmed_only = False
-    description = "The link stops working at once. They stay in the list, and can be invited again."
-    destructive = True
-
-    @property
-    def conflict(self) -> str:
-        return "They have joined already." if self.obj.has_joined else ""
-
-
-class EndSessionsForm(_MemberDialog):
-    confirmed_only = False
-    description = "They are signed out everywhere at once, and can sign in again. Their access keys go on."
-    destructive = True
-
-    @property
-    def conflict(self) -> str:
-        return "" if sessions_of(self.obj) else "They are signed in nowhere."
-
-
-class ResetFactorsForm(_MemberDialog):
-    """An Admin helps a member who has lost phone and recovery codes."""
-
-    description = (
-        "Their authenticator app, passkeys and recovery codes are of no use any more, and their sessions end. Until "
-        "they add a new one, the password alone lets them in: make sure that it is really they who ask."
-    )
-    destructive = True
-
-    @property
-    def conflict(self) -> str:
-        return "" if has_second_factor(self.obj) else "They have no second factor."
-
-
-def _these_keys(names: Sequence[str], count: int) -> str:
-    shown = ", ".join(names[:MOST_NAMED])
-    more = f" and {count - MOST_NAMED:,} more" if count > MOST_NAMED else ""
-    return f"{count:,} access key{'s are' if count > 1 else ' is'} revoked for good: {shown}{more}."
-
-
-def live_keys(prefix: str = "") -> Q:
-    """Return the condition for access keys that are neither revoked nor expired."""
-    absent = Q(**{f"{prefix}expires_at__isnull": True}) | Q(**{f"{prefix}expires_at__gt": clock.now()})
-    return Q(**{f"{prefix}revoked_at__isnull": True}) & absent
 
 
 class StateFilter(DropdownFilter):
@@ -251,7 +112,7 @@ class MemberAdmin(ConsoleAdmin[Member]):
     )
     actions_detail = actions_row
 
-    add_fieldsets = ((None, {"fields": ("username", "name", "email", "role")}),)
+    add_fieldsets = ((None, {"fields": ("username", "name", "email", "role", "manages")}),)
     fieldsets = (
         (None, {"fields": ("handle", "state", "role_label", "name", "email")}),
         ("What they did and hold", {"fields": ("date_joined_at", "last_sign_in", "ways_in", "groups", "audit_trail")}),
@@ -281,7 +142,9 @@ class MemberAdmin(ConsoleAdmin[Member]):
             .annotate(live_access_keys=Count("access_keys", filter=live), invited_until=Subquery(open_link[:1]))
         )
         # A relation of the house above, by its name (design §10).
-        return members.prefetch_related("managed_groups", "external_accounts")
+        return members.prefetch_related(
+            "managed_groups", "external_accounts", Prefetch("invitations", _open_links(), "open_links")
+        )
 
     def offered_actions(self, request: HttpRequest, rows: Sequence[Member]) -> dict[Any, Collection[str]]:
         return {row.pk: _offered(row) for row in rows}
@@ -318,6 +181,8 @@ class MemberAdmin(ConsoleAdmin[Member]):
                 role=given["role"],
                 name=given["name"],
                 email=given["email"],
+                # Chosen, and then another role: the field is out of sight, and what is in it counts no more.
+                groups=given["manages"] if given["role"] == Role.MANAGER else (),
             )
             note["id"] = str(invited.member.pk)
         self.show_once(request, self._link(request, invited))
@@ -325,7 +190,11 @@ class MemberAdmin(ConsoleAdmin[Member]):
 
     def verb_edit(self, request: HttpRequest, form: forms.ModelForm[Member], obj: Member) -> Member:
         changed = {field: form.cleaned_data[field] for field in form.changed_data if field in TEXTS}
-        return edit_member(actor=request_actor(request), member_id=obj.pk, changed=changed)
+        expected = expected_state(request)
+        return edit_member(actor=request_actor(request), member_id=obj.pk, changed=changed, expected=expected)
+
+    def tag_of(self, obj: Member) -> str:
+        return state_tag(obj)
 
     @dialog_action(RoleForm, title="Change role", submit="Change role", icon="badge")
     def change_role(self, request: HttpRequest, form: RoleForm) -> HttpResponse:
@@ -365,6 +234,10 @@ class MemberAdmin(ConsoleAdmin[Member]):
             name=f"The invitation link of {member}",
             value=f"{request.build_absolute_uri(reverse('join'))}#{invited.secret}",
             usage="console/invitation_usage.html",
+            # Nothing for a secret store: it goes to a person, once.
+            variable="",
+            noun="link",
+            now="Give it to them now.",
             done_url=reverse(f"{self.admin_site.name}:access_member_changelist"),
             done_text="Done, I have the link",
             context={"member": member, "expires_at": invited.invitation.expires_at},
@@ -430,13 +303,18 @@ class MemberAdmin(ConsoleAdmin[Member]):
     def group_names(self, member: Any) -> str:
         if member.role != Role.MANAGER:
             return "—"
+        if promised := _promised(member):
+            return f"{', '.join(str(group) for group in promised)}, once they have joined"
         return ", ".join(str(group) for group in member.managed_groups.all()) or "those that name nobody"
 
     @display(description="Consumer groups that name them")
     def groups(self, member: Any) -> SafeString | str:
         page = f"{self.admin_site.name}:keys_consumergroup_change"
-        links = [(reverse(page, args=[group.pk]), str(group)) for group in member.managed_groups.all()]
-        return format_html_join(", ", '<a class="kt-link" href="{}">{}</a>', links) or "—"
+        promised = _promised(member)
+        shown = promised or member.managed_groups.all()
+        links = [(reverse(page, args=[group.pk]), str(group)) for group in shown]
+        named = format_html_join(", ", '<a class="kt-link" href="{}">{}</a>', links) or "—"
+        return format_html("{} once they have joined", named) if promised else named
 
     @display(description="Audit log")
     def audit_trail(self, member: Member) -> SafeString:
@@ -447,6 +325,18 @@ class MemberAdmin(ConsoleAdmin[Member]):
             entries_by(member.pk),
             member,
         )
+
+
+def _open_links() -> QuerySet[Invitation]:
+    """Open invitations with the groups that were chosen with them."""
+    return Invitation.objects.filter(OPEN).prefetch_related("groups")
+
+
+def _promised(member: Any) -> list[Any]:
+    """Return the groups that are to name a Manager who has not joined yet."""
+    if member.is_active or member.role != Role.MANAGER:
+        return []
+    return [group for link in member.open_links for group in link.groups.all()]
 
 
 def _offered(member: Member) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from django.db import transaction
 
 from access.access_keys import revoke_all
 from access.models import Member
+from access.preconditions import Precondition, tag_of
 from access.refusals import Conflict, Forbidden
 from access.rules import Role, require
 from access.sessions import delete_sessions
@@ -58,25 +59,30 @@ class Ended:
     access_keys: int = 0
 
 
-def edit_member(*, actor: Actor, member_id: int, changed: Mapping[str, Any]) -> Member:
+def edit_member(
+    *, actor: Actor, member_id: int, changed: Mapping[str, Any], expected: Precondition | None = None
+) -> Member:
     """Give a member other particulars, another role, or take them out (`is_active` false); return them.
 
     Taken out, their sessions end and their access keys are revoked for good. One audit entry for each kind of change,
     and for each access key. Errors: Forbidden; Conflict `last_admin` where no active Admin would be left, and
-    `not_joined` where a member is let in who has never chosen a password; ValidationError.
+    `not_joined` where a member is let in who has never chosen a password; PreconditionFailed where they are not in the
+    state that is expected; ValidationError.
     """
-    return _edit(actor, member_id, changed)[0]
+    return _edit(actor, member_id, changed, expected)[0]
 
 
-def take_out(*, actor: Actor, member_id: int) -> Ended:
+def take_out(*, actor: Actor, member_id: int, expected: Precondition | None = None) -> Ended:
     """Keep a member out: no session and no access key of theirs is accepted any more; return what ended.
 
-    Errors: Forbidden; Conflict `last_admin`.
+    Errors: Forbidden; Conflict `last_admin`; PreconditionFailed.
     """
-    return _edit(actor, member_id, {"is_active": False})[1]
+    return _edit(actor, member_id, {"is_active": False}, expected)[1]
 
 
-def _edit(actor: Actor, member_id: int, changed: Mapping[str, Any]) -> tuple[Member, Ended]:
+def _edit(
+    actor: Actor, member_id: int, changed: Mapping[str, Any], expected: Precondition | None
+) -> tuple[Member, Ended]:
     refuse_unknown(changed, EDITABLE)
     ended = Ended()
     with transaction.atomic():
@@ -86,6 +92,8 @@ def _edit(actor: Actor, member_id: int, changed: Mapping[str, Any]) -> tuple[Mem
         )
         member: Member = Member.objects.select_for_update(no_key=True).get(pk=member_id)
         require(actor, "access.change_member", member)
+        if expected is not None:
+            expected.require(member, state_tag(member))
         before = snapshot(member)
         for field, value in changed.items():
             setattr(member, field, clean_text(value, field=field, limit=254) if isinstance(value, str) else value)
@@ -145,9 +153,31 @@ def set_time_zone(*, actor: Actor, member_id: int, time_zone: str) -> Member:
     return member
 
 
+def set_notice_mail(*, actor: Actor, member_id: int, notice_mail: str) -> Member:
+    """Mail a member, who is the actor, `important` notices, `all` or `none`. Errors: Forbidden; ValidationError."""
+    if notice_mail not in {"important", "all", "none"}:
+        message = "One of important, all, none."
+        raise ValidationError({"notice_mail": ValidationError(message, code="invalid_choice")})
+    with transaction.atomic():
+        member: Member = Member.objects.select_for_update(no_key=True).get(pk=member_id)
+        if actor.id != str(member.pk):
+            raise Forbidden("access.change_member", member)
+        before, member.notice_mail = member.notice_mail, notice_mail
+        if before != notice_mail:
+            member.save(update_fields=["notice_mail"])
+            old, new = {"notice_mail": before}, {"notice_mail": notice_mail}
+            record(AuditAction.MEMBER_EDITED, actor, about(member), old, new)
+    return member
+
+
 def snapshot(member: Member) -> dict[str, Any]:
     """Return what the audit log says of a member."""
     return {"username": member.username} | {field: getattr(member, field) for field in EDITABLE}
+
+
+def state_tag(member: Member) -> str:
+    """Return the tag of a member's state (access/preconditions.py)."""
+    return tag_of({"id": member.pk, **snapshot(member)})
 
 
 def check_password(password: str, member: Member) -> None:

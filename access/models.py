@@ -15,6 +15,7 @@ from django.db.models.functions import Length
 from django.db.models.lookups import Exact
 
 from access import rules
+from access.limits import NO_LIMITS, Limits
 from access.rules import Role
 from access.session_store import SessionStore
 from access.tokens import DIGEST_BYTES
@@ -47,7 +48,18 @@ class Member(AbstractBaseUser):
     )
     # In which times are shown to them; an IANA name. Files, the API and jobs speak UTC.
     time_zone = models.CharField(max_length=64, default="UTC", db_default="UTC", editable=False)
+    # Which notices are mailed to them about what they answer for (webhooks/happenings.py).
+    notice_mail = models.CharField(
+        max_length=16,
+        choices=[("important", "What needs attention"), ("all", "Everything"), ("none", "Nothing")],
+        default="important",
+        db_default="important",
+        editable=False,
+    )
     date_joined = models.DateTimeField("joined", editable=False)
+
+    # What the access key that they came with is held to; set for one request (access/access_keys.py).
+    limits: Limits = NO_LIMITS
 
     USERNAME_FIELD = "username"
     EMAIL_FIELD = "email"
@@ -60,6 +72,9 @@ class Member(AbstractBaseUser):
         constraints = [
             models.CheckConstraint(condition=Q(role__in=Role.values), name="member_role_known"),
             models.CheckConstraint(condition=~Q(username=""), name="member_username_given"),
+            models.CheckConstraint(
+                condition=Q(notice_mail__in=["important", "all", "none"]), name="member_notice_mail_known"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -100,6 +115,19 @@ class Member(AbstractBaseUser):
         return any(name.startswith(f"{app_label}.") and self.may(name) for name in rules.PERMISSIONS)
 
 
+class AccessKeyQuerySet(models.QuerySet["AccessKey"]):
+    def in_status(self, status: str, at: datetime | None = None) -> AccessKeyQuerySet:
+        """Narrow to what is revoked, expired or active."""
+        expired = Q(expires_at__isnull=False, expires_at__lte=at or clock.now())
+        match status:
+            case "revoked":
+                return self.filter(revoked_at__isnull=False)
+            case "expired":
+                return self.filter(expired, revoked_at__isnull=True)
+            case _:
+                return self.filter(~expired, revoked_at__isnull=True)
+
+
 class AccessKey(models.Model):
     """A member's bearer credential for the management API. Never accepted by a gateway."""
 
@@ -112,9 +140,16 @@ class AccessKey(models.Model):
     expires_at = models.DateTimeField("expires", null=True, blank=True)
     last_used_at = models.DateTimeField("last used", null=True, blank=True)
     revoked_at = models.DateTimeField("revoked", null=True, blank=True)
+    read_only = models.BooleanField("read-only", default=False, db_default=False)
+    # Said apart from which: a key of chosen groups must never become one of all because a row is gone.
+    limited_to_groups = models.BooleanField(default=False, db_default=False)
+    # A model of the house above, by its name (design §10).
+    consumer_groups = models.ManyToManyField("keys.ConsumerGroup", blank=True, related_name="access_keys")
+
+    objects = AccessKeyQuerySet.as_manager()
 
     class Meta:
-        ordering = ["-created_at"]
+        ordering = ["-created_at", "id"]
         constraints = [
             models.CheckConstraint(condition=Exact(Length("digest"), DIGEST_BYTES), name="access_key_digest_length"),
             models.CheckConstraint(
@@ -126,6 +161,12 @@ class AccessKey(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def group_slugs(self) -> list[str] | None:
+        """Return the groups whose keys alone it sees and touches; None: as its owner's role says."""
+        if not self.limited_to_groups:
+            return None
+        return sorted(str(group.slug) for group in self.consumer_groups.all())
 
     def status(self, at: datetime | None = None) -> str:
         """Return revoked, expired or active."""
@@ -148,6 +189,8 @@ class Invitation(models.Model):
     accepted_at = models.DateTimeField(null=True)
     # Withdrawn, or replaced by another link.
     withdrawn_at = models.DateTimeField(null=True)
+    # Those that a Manager is to manage once they have joined. A model of the house above, by its name (design §10).
+    groups = models.ManyToManyField("keys.ConsumerGroup", blank=True, related_name="+")
 
     class Meta:
         constraints = [

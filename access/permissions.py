@@ -23,6 +23,17 @@ VERBS: Final = {
     "partial_update": "change",
     "metadata": "view",
     "bulk_revoke": "revoke",
+    "review_csv": "review",
+    "policy_preview": "change",
+    "checkpoint": "verify",
+    "evidence": "export",
+    "bulk_rotate": "rotate",
+    "bulk_edit": "change",
+    "find": "view",
+    "invite_again": "change",
+    "withdraw_invitation": "change",
+    "take_out": "change",
+    "let_in": "change",
 }
 
 

@@ -1,4 +1,4 @@
-"""What a member sets for themselves: the zone in which times are shown to them."""
+"""What a member sets for themselves: the zone in which times are shown to them, and what is mailed to them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from unfold.widgets import UnfoldAdminSelectWidget
+from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminSelectWidget
 
 from access.actors import caller, request_actor
-from access.members import set_time_zone
+from access.members import set_notice_mail, set_time_zone
+from access.models import Member
 from access.pages import console_page, page_context
 
 
@@ -23,6 +24,17 @@ class PreferencesForm(forms.Form):
         widget=UnfoldAdminSelectWidget,
         help_text="In which times are shown to you. Each says its zone, and the exact time in UTC when you point at "
         "it; files and the API always speak UTC.",
+    )
+
+    notice_mail = forms.ChoiceField(
+        label="Notices by mail",
+        choices=cast("Any", Member._meta.get_field("notice_mail").choices),
+        # Left out, it stays as it is.
+        required=False,
+        widget=UnfoldAdminRadioSelectWidget,
+        help_text="About the keys that you own or whose group you manage. What needs attention: expiring and expired, "
+        "disabled, revoked, idle, used after revocation, the end of grace, and what is wrong with the console itself. "
+        "It goes to the address that an Admin has given for you.",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -36,10 +48,13 @@ class PreferencesForm(forms.Form):
 def preferences(request: HttpRequest) -> HttpResponse:
     """Show the form, or keep what was chosen."""
     member = caller(request)
-    form = PreferencesForm(request.POST or None, initial={"time_zone": member.time_zone})
+    chosen = {"time_zone": member.time_zone, "notice_mail": member.notice_mail}
+    form = PreferencesForm(request.POST or None, initial=chosen)
     if request.method == "POST" and form.is_valid():
         zone = form.cleaned_data["time_zone"]
         set_time_zone(actor=request_actor(request), member_id=member.pk, time_zone=zone)
+        mail = form.cleaned_data["notice_mail"] or member.notice_mail
+        set_notice_mail(actor=request_actor(request), member_id=member.pk, notice_mail=mail)
         messages.success(request, f"Times are shown to you in {zone.replace('_', ' ')} from now on.")
         return HttpResponseRedirect(reverse("admin:preferences"))
     return TemplateResponse(request, "console/preferences.html", page_context(request, "Preferences", form=form))

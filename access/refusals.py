@@ -5,6 +5,7 @@ A verb raises; its transaction unwinds; then the door (API, console) records the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
@@ -25,14 +26,26 @@ class Forbidden(PermissionDenied):
 
 
 class Conflict(Exception):
-    """The state does not allow this now. code: stable, for machines; the message is for people."""
+    """The state does not allow this now. code: stable, for machines; the message is for people.
 
-    def __init__(self, code: str, detail: str, *, permission: str = "", obj: object | None = None) -> None:
+    more: what else the API's answer says, as JSON.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        permission: str = "",
+        obj: object | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.permission = permission
         self.obj = obj
+        self.more = dict(more or {})
 
 
 # What each permission's refusal is called in the log. What is not here (reading) is not recorded.
@@ -47,15 +60,27 @@ REFUSED_ACTIONS: dict[str, AuditAction] = {
     "keys.revoke_gatewaykey": AuditAction.KEY_REVOKE_REFUSED,
     "keys.add_consumergroup": AuditAction.GROUP_CREATE_REFUSED,
     "keys.change_consumergroup": AuditAction.GROUP_EDIT_REFUSED,
+    "keys.change_installationpolicy": AuditAction.POLICY_EDIT_REFUSED,
     "gateways.add_gateway": AuditAction.GATEWAY_CREATE_REFUSED,
     "gateways.change_gateway": AuditAction.GATEWAY_EDIT_REFUSED,
     "gateways.rotate_token_gateway": AuditAction.GATEWAY_ROTATE_TOKEN_REFUSED,
+    "webhooks.add_webhookendpoint": AuditAction.WEBHOOK_CREATE_REFUSED,
+    "webhooks.change_webhookendpoint": AuditAction.WEBHOOK_EDIT_REFUSED,
+    "webhooks.rotate_secret_webhookendpoint": AuditAction.WEBHOOK_ROTATE_SECRET_REFUSED,
+    "webhooks.disable_webhookendpoint": AuditAction.WEBHOOK_DISABLE_REFUSED,
+    "webhooks.enable_webhookendpoint": AuditAction.WEBHOOK_ENABLE_REFUSED,
+    "webhooks.test_webhookendpoint": AuditAction.WEBHOOK_TEST_REFUSED,
+    "webhooks.redeliver_webhookendpoint": AuditAction.WEBHOOK_REDELIVER_REFUSED,
+    "webhooks.redeliver_delivery": AuditAction.WEBHOOK_REDELIVER_REFUSED,
     "access.add_member": AuditAction.MEMBER_CREATE_REFUSED,
     "access.change_member": AuditAction.MEMBER_EDIT_REFUSED,
     "access.add_accesskey": AuditAction.ACCESS_KEY_CREATE_REFUSED,
+    "access.change_accesskey": AuditAction.ACCESS_KEY_EDIT_REFUSED,
     "access.revoke_accesskey": AuditAction.ACCESS_KEY_REVOKE_REFUSED,
     "keys.export_gatewaykey": AuditAction.EXPORT_REFUSED,
     "usage.export_usageevent": AuditAction.EXPORT_REFUSED,
+    "access.review_member": AuditAction.EXPORT_REFUSED,
+    "usage.export_usagebucket": AuditAction.EXPORT_REFUSED,
     "audit.export_auditentry": AuditAction.EXPORT_REFUSED,
 }
 
@@ -63,10 +88,14 @@ REFUSED_ACTIONS: dict[str, AuditAction] = {
 OBJECT_TYPES = {
     "gatewaykey": "gateway_key",
     "consumergroup": "consumer_group",
+    "installationpolicy": "policy",
     "gateway": "gateway",
+    "webhookendpoint": "webhook_endpoint",
+    "delivery": "webhook_delivery",
     "member": "member",
     "accesskey": "access_key",
     "usageevent": "usage_event",
+    "usagebucket": "usage_day",
     "auditentry": "audit_entry",
 }
 

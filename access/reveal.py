@@ -21,7 +21,8 @@ class Secret:
     """A value that was just made, and what to do with it.
 
     title: what happened. name: whose value it is. usage: the template that says what to do with the value, given
-    `secret` and `context`. done_url: where the member goes on. variable: what its line in an `.env` file is called.
+    `secret` and `context`. done_url: where the member goes on. variable: what its line in an `.env` file is called, ""
+    for what belongs in none. noun: what it is called. now: what to do with it before anything else.
     """
 
     title: str
@@ -30,6 +31,8 @@ class Secret:
     usage: str
     done_url: str
     variable: str = "KEEPTRUSTS_KEY"
+    noun: str = "value"
+    now: str = "Store it now."
     done_text: str = "Done, I have stored it"
     context: Mapping[str, Any] = field(default_factory=dict)
 

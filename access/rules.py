@@ -1,6 +1,7 @@
 """The rule book: what a role may do, the same in admin, bulk actions, API and exports (design §7).
 
-PERMISSIONS says it for each role. Houses that know more (which groups a manager may manage) add a rule for one of
+PERMISSIONS says it for each role, and of a member who came with an access key its limits take away (access/limits.py).
+Houses that know more (which groups a manager may manage) add a rule for one of
 their models with `object_rule`, and one for what a member sees of it with `visibility_rule`.
 """
 
@@ -40,21 +41,38 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "keys.enable_gatewaykey": CHANGERS,
     "keys.revoke_gatewaykey": CHANGERS,
     "keys.export_gatewaykey": EVERYONE,
+    "keys.review_gatewaykey": EVERYONE,
     "keys.view_keyversion": EVERYONE,
     "keys.view_consumergroup": EVERYONE,
     "keys.add_consumergroup": ADMINS,
     "keys.change_consumergroup": ADMINS,
+    "keys.view_installationpolicy": EVERYONE,
+    "keys.change_installationpolicy": ADMINS,
     "usage.view_usageevent": EVERYONE,
     "usage.export_usageevent": EVERYONE,
+    "usage.view_usagebucket": EVERYONE,
+    "usage.export_usagebucket": EVERYONE,
     "gateways.view_gateway": EVERYONE,
     "gateways.add_gateway": ADMINS,
     "gateways.change_gateway": ADMINS,
     "gateways.rotate_token_gateway": ADMINS,
+    "webhooks.view_webhookendpoint": ADMINS,
+    "webhooks.add_webhookendpoint": ADMINS,
+    "webhooks.change_webhookendpoint": ADMINS,
+    "webhooks.rotate_secret_webhookendpoint": ADMINS,
+    "webhooks.disable_webhookendpoint": ADMINS,
+    "webhooks.enable_webhookendpoint": ADMINS,
+    "webhooks.test_webhookendpoint": ADMINS,
+    "webhooks.redeliver_webhookendpoint": ADMINS,
+    "webhooks.view_delivery": ADMINS,
+    "webhooks.redeliver_delivery": ADMINS,
     "access.view_member": ADMINS,
     "access.add_member": ADMINS,
     "access.change_member": ADMINS,
+    "access.review_member": frozenset({Role.ADMIN, Role.AUDITOR}),
     "access.view_accesskey": EVERYONE,
     "access.add_accesskey": EVERYONE,
+    "access.change_accesskey": EVERYONE,
     "access.revoke_accesskey": EVERYONE,
     "audit.view_auditentry": EVERYONE,
     "audit.export_auditentry": frozenset({Role.ADMIN, Role.AUDITOR}),
@@ -91,6 +109,8 @@ def visibility_rule(model: type[models.Model]) -> Callable[[VisibilityRule], Vis
 def allows(member: Member, permission: str, obj: object | None = None) -> bool:
     """Say whether `member` may do this, to this object where one is given. An unlisted permission is nobody's."""
     if not member.is_active or member.role not in PERMISSIONS.get(permission, frozenset()):
+        return False
+    if not member.limits.allow(permission):
         return False
     rule = _object_rules.get(type(obj)) if obj is not None else None  # type: ignore[arg-type]  # absent: no rule
     return rule is None or rule(member, permission, obj)

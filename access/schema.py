@@ -1,8 +1,12 @@
-"""What the OpenAPI description says beyond what the views say themselves: credentials, errors, retries."""
+"""What the OpenAPI description says beyond what the views say: who may, credentials, errors, headers, retries.
+
+All of it follows from method, path, parameters and the rule book, so that a new operation is described by being there.
+"""
 
 from __future__ import annotations
 
-from http import HTTPMethod, HTTPStatus
+from dataclasses import dataclass
+from http import HTTPMethod
 from typing import Any, Final
 
 from django.conf import settings
@@ -10,6 +14,11 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
+
+from access.examples import example_of
+from access.limits import READING
+from access.permissions import permission_of
+from access.rules import PERMISSIONS, Role
 
 CSV: Final = {(200, "text/csv"): OpenApiTypes.STR}
 IF_MATCH: Final = OpenApiParameter(
@@ -32,7 +41,7 @@ _ERROR: Final = {
     "description": "Every error has this shape. An error of its own kind may say more.",
     "required": ["code", "detail", "fields"],
     "properties": {
-        "code": {"type": "string", "description": "For machines; it does not change.", "examples": ["key_revoked"]},
+        "code": {"type": "string", "description": "For machines; it does not change."},
         "detail": {"type": "string", "description": "For people."},
         "fields": {
             "type": "object",
@@ -53,23 +62,65 @@ _IDEMPOTENCY_KEY: Final = {
     "in": "header",
     "required": False,
     "description": "With it the change is made once, however often it is asked for within 24 hours.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[\x21-\x7e]+$"},
+    "example": "made-by-build-4711",
 }
-_ALWAYS: Final = {
-    401: "No credential, or none that may be used.",
-    403: "The role does not allow it.",
-    429: "Too many requests; `Retry-After` says when to come again.",
-    503: "The database does not answer; `Retry-After` says when to come again.",
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error that an operation may answer with. codes: those that there are, or (`more`) some of them."""
+
+    status: int
+    description: str
+    codes: tuple[str, ...]
+    more: bool = False
+
+
+_ALWAYS: Final = (
+    Problem(401, "No credential, or none that may be used.", ("not_authenticated", "invalid_token")),
+    Problem(403, "The role, or what the access key is held to, does not allow it.", ("permission_denied",)),
+    Problem(429, "Too many requests; `Retry-After` says when to come again.", ("throttled",)),
+    Problem(503, "The database does not answer; `Retry-After` says when to come again.", ("unavailable",)),
+)
+_MALFORMED: Final = Problem(
+    400,
+    "Something is wrong with the parameters or the body; `fields` says what.",
+    ("validation_error", "bad_request", "not_json", "not_an_object", "duplicate_name", "too_deep", "not_utf8"),
+    more=True,
+)
+_MISSING: Final = Problem(404, "It does not exist, or the caller may not see it.", ("not_found",), more=True)
+_BODY: Final = (
+    Problem(413, "The body is too large.", ("body_too_large",)),
+    Problem(415, "The body is not `application/json`.", ("unsupported_media_type",)),
+)
+_CONFLICT: Final = Problem(
+    409,
+    "The state does not allow it, or the change was made before (`already_processed`).",
+    ("key_revoked", "key_expired", "key_disabled", "not_in_grace", "already_processed", "in_progress", "conflict"),
+    more=True,
+)
+_REUSED: Final = Problem(422, "The `Idempotency-Key` was used for another body.", ("idempotency_key_reused",))
+_CHANGED: Final = Problem(412, "`If-Match` names another state than the present one.", ("precondition_failed",))
+
+
+def _header(description: str, example: Any, kind: str = "string") -> dict[str, Any]:
+    return {"description": description, "schema": {"type": kind}, "example": example}
+
+
+# The headers of answers, by their names in `components`.
+_HEADERS: Final = {
+    "RateLimit": _header(
+        "What is left: `r` requests, and in `t` seconds the next window begins (draft-ietf-httpapi-ratelimit-headers).",
+        '"access_key";r=99;t=1',
+    ),
+    "RateLimit-Policy": _header("How many requests (`q`) in how many seconds (`w`).", '"access_key";q=100;w=1'),
+    "Retry-After": _header("Seconds.", 1, "integer"),
+    "WWW-Authenticate": _header("RFC 6750.", 'Bearer realm="keeptrusts"'),
+    "ETag": _header("The state of the object, as `If-Match` takes it.", '"5d41402abc4b2a76b9719d911017c592"'),
+    "Location": _header("The path of what was created.", "/api/v1/gateway-keys/6f1f2c1e-3c55-4d53-9b0e-5a1d8f6a7c10/"),
+    "Idempotent-Replayed": _header("`true` where this is the answer to an earlier request with the same key.", "true"),
 }
-_MALFORMED: Final = {400: "Something is wrong with the parameters or the body; `fields` says what."}
-_MISSING: Final = {404: "It does not exist, or the caller may not see it."}
-_BODY: Final = {
-    413: "The body is too large.",
-    415: "The body is not `application/json`.",
-}
-_CONFLICT: Final = {409: "The state does not allow it, or the change was made before (`already_processed`)."}
-_REUSED: Final = {422: "The `Idempotency-Key` was used for another body."}
-_CHANGED: Final = {412: "`If-Match` names another state than the present one."}
 
 
 class AccessKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # registers itself
@@ -89,40 +140,90 @@ class ConsoleSessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-u
         return {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME, "description": description}
 
 
-def describe_errors(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Add to every operation the errors that it may answer with, and to every POST its Idempotency-Key."""
-    result["components"].setdefault("schemas", {})["Error"] = _ERROR
+class ApiSchema(AutoSchema):
+    """Says of each operation which roles may call it, from the rule book."""
+
+    def get_operation(self, *args: Any, **kwargs: Any) -> Any:
+        operation = super().get_operation(*args, **kwargs)
+        permission = permission_of(self.view)
+        if operation is not None and permission is not None:
+            roles = [role for role in Role if role in PERMISSIONS.get(permission, frozenset())]
+            operation["x-keeptrusts-roles"] = [role.value for role in roles]
+            operation["x-keeptrusts-read-only"] = permission.partition(".")[2].startswith(READING)
+            said = f"Roles: {', '.join(role.label for role in roles)}."
+            operation["description"] = f"{operation.get('description', '')}\n\n{said}".strip()
+        return operation
+
+
+def describe(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Add to every operation the errors that it may answer with, its headers, and examples."""
+    schemas = result["components"].setdefault("schemas", {})
+    schemas["Error"] = _ERROR
+    result["components"]["headers"] = _HEADERS
+    for name, schema in schemas.items():
+        if name.endswith("Request") and schema.get("type") == "object":
+            # Bodies are taken by the letter (access/serializers.py).
+            schema["additionalProperties"] = False
     for operations in result["paths"].values():
+        has_etag = any(_takes(operation, "If-Match") for operation in operations.values())
         for method, operation in operations.items():
-            parameters = operation.setdefault("parameters", [])
-            if method.upper() == HTTPMethod.POST:
-                parameters.append(_IDEMPOTENCY_KEY)
-            for status, description in _errors_of(method.upper(), parameters).items():
-                operation["responses"].setdefault(str(status), _answer(status, description))
+            _describe(operation, method.upper(), schemas, has_etag=has_etag)
     return result
 
 
-def _errors_of(method: str, parameters: list[dict[str, Any]]) -> dict[int, str]:
-    errors = dict(_ALWAYS)
-    if any(parameter["in"] == "path" for parameter in parameters):
-        errors |= _MISSING
-    if method in {HTTPMethod.POST, HTTPMethod.PATCH}:
-        errors |= _MALFORMED | _BODY | _CONFLICT
+def _describe(operation: dict[str, Any], method: str, schemas: dict[str, Any], *, has_etag: bool) -> None:
+    parameters = operation.setdefault("parameters", [])
     if method == HTTPMethod.POST:
-        errors |= _REUSED
+        parameters.append(_IDEMPOTENCY_KEY)
+    for media in operation.get("requestBody", {}).get("content", {}).values():
+        media.setdefault("example", example_of(media["schema"], schemas))
+    for status, answer in operation["responses"].items():
+        headers = ["RateLimit", "RateLimit-Policy"]
+        headers += ["ETag"] if has_etag and (method != HTTPMethod.POST) else []
+        headers += ["Location"] if status == "201" else []
+        headers += ["Idempotent-Replayed"] if method == HTTPMethod.POST else []
+        _add_headers(answer, headers)
+        answer["description"] = answer.get("description") or "Done."
+        for kind, media in answer.get("content", {}).items():
+            if kind == "application/json":
+                media.setdefault("example", example_of(media["schema"], schemas))
+    for problem in _problems(method, parameters):
+        operation["responses"].setdefault(str(problem.status), _answer(problem))
+
+
+def _problems(method: str, parameters: list[dict[str, Any]]) -> list[Problem]:
+    found = list(_ALWAYS)
+    if any(parameter["in"] == "path" or parameter["name"] == "page" for parameter in parameters):
+        found.append(_MISSING)
+    # Also where there is no parameter: one that is said nevertheless is refused.
+    found.append(_MALFORMED)
+    if method in {HTTPMethod.POST, HTTPMethod.PATCH}:
+        found += [*_BODY, _CONFLICT]
+    if method == HTTPMethod.POST:
+        found.append(_REUSED)
     if any(parameter["name"] == "If-Match" for parameter in parameters):
-        errors |= _CHANGED
-    if any(parameter["in"] == "query" for parameter in parameters):
-        errors |= _MALFORMED
-        errors |= _MISSING if any(parameter["name"] == "page" for parameter in parameters) else {}
-    return errors
+        found.append(_CHANGED)
+    return found
 
 
-def _answer(status: int, description: str) -> dict[str, Any]:
-    schema = {"$ref": "#/components/schemas/Error"}
-    answer: dict[str, Any] = {"description": description, "content": {"application/json": {"schema": schema}}}
-    if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
-        answer["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
-    if status == HTTPStatus.UNAUTHORIZED:
-        answer["headers"] = {"WWW-Authenticate": {"description": "RFC 6750.", "schema": {"type": "string"}}}
+def _answer(problem: Problem) -> dict[str, Any]:
+    code: dict[str, Any] = {"examples": list(problem.codes)} if problem.more else {"enum": list(problem.codes)}
+    schema = {"allOf": [{"$ref": "#/components/schemas/Error"}, {"properties": {"code": code}}]}
+    example = {"code": problem.codes[0], "detail": problem.description, "fields": {}}
+    answer: dict[str, Any] = {
+        "description": problem.description,
+        "content": {"application/json": {"schema": schema, "example": example}},
+    }
+    headers = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}
+    _add_headers(answer, ["RateLimit", "RateLimit-Policy", *headers.get(problem.status, [])])
     return answer
+
+
+def _add_headers(answer: dict[str, Any], names: list[str]) -> None:
+    headers = answer.setdefault("headers", {})
+    for name in names:
+        headers.setdefault(name, {"$ref": f"#/components/headers/{name}"})
+
+
+def _takes(operation: dict[str, Any], name: str) -> bool:
+    return any(parameter["name"] == name for parameter in operation.get("parameters", []))

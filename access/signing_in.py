@@ -87,7 +87,7 @@ def refuse_locked(request: HttpRequest, username: str, *, code: bool = False) ->
     code: whether a second factor is tried, of which fewer are allowed: its six digits are soon guessed.
     """
     credentials = {"username": username}
-    if not (may_try_code(username) if code else may_try_name(request, username)):
+    if not (may_try_code(request, username) if code else may_try_name(request, username)):
         return render(request, "admin/locked_out.html", {"too_many": True}, status=HTTPStatus.TOO_MANY_REQUESTS)
     if AxesProxyHandler.is_allowed(request, credentials):
         return None

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 from django.conf import settings
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
 from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import GenericViewSet
@@ -39,11 +40,21 @@ class ApiViewSet[M: Model](GenericViewSet[M]):
             _measure(request)
         return super().initialize_request(request, *args, **kwargs)
 
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if request.method in {"POST", "PATCH"}:
+            # What narrows a list means nothing to a change, and a caller may believe that it does.
+            refuse_parameters(request)
+
     def before_repeating(self) -> None:
         """Make sure, in the transaction around it, that what was done before holds when the same is answered again."""
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
+        if response.status_code == HTTPStatus.CREATED and isinstance(data := getattr(response, "data", None), dict):
+            name = data.get(self.lookup_field, data.get("id"))
+            if name is not None:
+                response["Location"] = f"{request.path}{name}/"
         in_force = self.change.in_force if self.change is not None else None
         if in_force is not None and response.status_code < HTTPStatus.BAD_REQUEST:
             response[IN_FORCE_HEADER] = in_force.as_header()
@@ -58,6 +69,13 @@ class ApiViewSet[M: Model](GenericViewSet[M]):
     def shown(self, queryset: QuerySet[M]) -> list[dict[str, Any]]:
         """Return `queryset` as JSON."""
         return [dict(item) for item in self.get_serializer(queryset, many=True).data]
+
+
+def refuse_parameters(request: Request) -> None:
+    """Return if the address has no parameters; else ValidationError, 400, at the name of each."""
+    error = ErrorDetail("There is no such parameter.", code="unknown_parameter")
+    if request.query_params:
+        raise ValidationError({name: [error] for name in request.query_params})
 
 
 def _measure(request: HttpRequest) -> None:

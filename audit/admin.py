@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, cast
-from urllib.parse import urlencode
+from weakref import WeakKeyDictionary
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.auth import get_user_model
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.db import DataError
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -26,11 +27,18 @@ from unfold.paginator import InfinitePaginator
 
 from audit.actions import AuditAction
 from audit.actor import Actor, ActorKind
+from audit.bundles import NoEvidence, evidence
 from audit.change_lists import StrictChangeList
+from audit.console_export import export_list, to_list
+from audit.entry_export import ENTRIES, until_now
+from audit.export_slots import TooManyExports
+from audit.exports import filters_of
 from audit.list_filters import DayRangeFilter
-from audit.models import AuditCheckpoint, AuditEntry, AuditLeaf
-from audit.moments import moment, stamp
-from audit.narrowing import carried, days, search_entries, with_filters
+from audit.models import AuditEntry, AuditLeaf
+from audit.moments import moment
+from audit.narrowing import search_entries, with_filters
+from audit.reading import ABSENT, Reading
+from audit.sealing import newest_checkpoint
 from audit.verification import Verdict, verify_for
 
 # What each kind of object is called, and the console's screen for one: by name, its house is above (design §10).
@@ -44,9 +52,12 @@ OBJECTS: Final = {
     "session": ("Session", ""),
     "audit_entry": ("Audit log", ""),
     "usage_event": ("Usage events", ""),
+    "usage_day": ("Usage per day", ""),
+    "report": ("Report", ""),
 }
 ACTOR_WORDS: Final = {ActorKind.MEMBER: "", ActorKind.SYSTEM: "the system", ActorKind.ANONYMOUS: "not signed in"}
-ABSENT: Final = "—"
+# Who reads an entry: what its columns are asked for does not say.
+_readers: WeakKeyDictionary[AuditEntry, Any] = WeakKeyDictionary()
 
 
 class ObjectTypeFilter(DropdownFilter):
@@ -123,7 +134,7 @@ class AuditEntryAdmin(ModelAdmin):
     list_max_show_all = 50
     show_full_result_count = False
     actions = None
-    actions_list: Any = ("export_all", "verify_now")
+    actions_list: Any = ("export_all", "export_evidence", "verify_now")
     fieldsets: ClassVar[Any] = (
         (None, {"fields": ("time", "what", "object_text", "actor_text", "credential_text", "origin")}),
         ("What changed", {"fields": ("changes",)}),
@@ -159,7 +170,10 @@ class AuditEntryAdmin(ModelAdmin):
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> AuditEntry | None:
         """Return the entry by its number alone: Django takes any column that an address names, even "" as one."""
-        return cast("AuditEntry | None", super().get_object(request, object_id))
+        entry = cast("AuditEntry | None", super().get_object(request, object_id))
+        if entry is not None:
+            _readers[entry] = request.user
+        return entry
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return [field for _, options in self.fieldsets for field in options["fields"]]
@@ -188,9 +202,21 @@ class AuditEntryAdmin(ModelAdmin):
         raise Http404("no such audit entry")
 
     @action(description="Export all (CSV)", url_path="export", icon="download", permissions=["export"])
-    def export_all(self, request: HttpRequest) -> HttpResponse:
-        """Lead to the API's export of what the list shows; it writes row by row and records itself."""
-        return HttpResponseRedirect(f"{reverse('audit-entries-export')}{export_query(request.GET)}")
+    def export_all(self, request: HttpRequest) -> HttpResponseBase:
+        """Give out what the list shows, row by row; that it was taken is in the log before the first one."""
+        return export_list(self, request, ENTRIES, actor=_actor(request), narrow=until_now)
+
+    @action(description="Export evidence", url_path="evidence", icon="assured_workload", permissions=["export"])
+    def export_evidence(self, request: HttpRequest) -> HttpResponseBase:
+        """Give out what the list shows as a bundle that proves itself offline (docs/audit.md)."""
+        try:
+            entries = until_now(self.get_changelist_instance(request).queryset)
+            return evidence(request, entries, actor=_actor(request), filters=filters_of(request.GET))
+        except IncorrectLookupParameters:
+            return to_list(self, request)
+        except (NoEvidence, TooManyExports) as error:
+            messages.error(request, str(error))
+            return to_list(self, request)
 
     # --- proof --------------------------------------------------------------------------------------------------------
 
@@ -207,9 +233,7 @@ class AuditEntryAdmin(ModelAdmin):
             raise PermissionDenied
         verdict: Verdict | None = None
         if request.method == "POST":
-            # By name: who is behind a request is known one house up.
-            actor: Actor = import_string("access.actors.request_actor")(request)
-            verdict = verify_for(actor)
+            verdict = verify_for(_actor(request))
         # The one before this: what this request has just recorded says nothing new.
         last = AuditEntry.objects.filter(action=AuditAction.AUDIT_VERIFIED).order_by("-id")
         last_entry = last[1:2].first() if verdict else last.first()
@@ -222,7 +246,7 @@ class AuditEntryAdmin(ModelAdmin):
             "last_url": reverse(f"{self.admin_site.name}:audit_auditentry_change", args=[last_entry.pk])
             if last_entry
             else "",
-            "sealed_until": AuditCheckpoint.objects.order_by("-size").first() if verdict else None,
+            "sealed_until": newest_checkpoint() if verdict else None,
             "list_url": reverse(f"{self.admin_site.name}:audit_auditentry_changelist"),
         }
         response = TemplateResponse(request, "console/verify.html", context)
@@ -272,13 +296,9 @@ class AuditEntryAdmin(ModelAdmin):
         """Say what changed, and what else is known of it, in two small tables."""
         if not (entry.before or entry.after or entry.detail):
             return "Nothing more was recorded."
-        names = sorted(set(entry.before) | set(entry.after))
+        said = Reading(entry, _readers.get(entry))
         # The first entry of an object has no before: two columns of which one is empty would say less.
-        rows = [
-            (_name(name), _told(entry.before.get(name), name), _told(entry.after.get(name), name)) for name in names
-        ]
-        facts = [(_name(name), _told(value, name)) for name, value in sorted(entry.detail.items())]
-        context = {"rows": rows, "changed": bool(entry.before), "facts": facts}
+        context = {"rows": said.rows(), "changed": bool(entry.before), "facts": said.facts()}
         return SafeString(render_to_string("console/changes.html", context))
 
     @display(description="Entry")
@@ -297,67 +317,7 @@ class AuditEntryAdmin(ModelAdmin):
         return bool(member.is_authenticated and member.may(f"audit.{verb}_auditentry", obj))
 
 
-def export_query(given: QueryDict) -> str:
-    """Return the query by which the API's export takes what the list with the query `given` shows."""
-    query = carried(
-        given,
-        {
-            "q": "search",
-            "action__exact": "action",
-            "actor_kind": "actor_kind",
-            "object_type": "object_type",
-            "object_id": "object_id",
-        },
-    )
-    if given.get("actor"):
-        query |= {"actor_kind": "member", "actor_id": str(given["actor"])}
-    query |= days(given, "at", "at")
-    return f"?{urlencode(query)}" if query else ""
-
-
-# What a field is called where its name in the log says it badly.
-FIELD_WORDS: Final = {
-    "consumer_group": "Consumer group (slug)",
-    "consumer_group_id": "Consumer group (id)",
-    "consumer_groups": "Consumer groups (slugs)",
-    "grace_seconds": "Grace",
-    "max_grace_seconds": "Longest grace",
-    "is_active": "May sign in",
-    "default_lifetime_days": "Default lifetime, days",
-    "max_lifetime_days": "Longest lifetime, days",
-    "expiry_required": "Expiry is mandatory",
-    "revoke_reason": "Reason for revoking",
-    "grace_until": "Old value accepted until",
-    "code": "Why it was refused",
-}
-
-
-def _name(name: str) -> str:
-    return FIELD_WORDS.get(name) or name.replace("_", " ").capitalize()
-
-
-def _told(value: Any, name: str = "") -> str:
-    """Return one recorded value as a person reads it; times as the console writes them, spans in days and hours."""
-    match value:
-        case None | "" | []:
-            return ABSENT
-        case True:
-            return "yes"
-        case False:
-            return "no"
-        case list():
-            return ", ".join(_told(item) for item in value)
-        case dict():
-            return ", ".join(f"{_name(name)}: {_told(item)}" for name, item in value.items())
-        case str():
-            try:
-                at = datetime.fromisoformat(value)
-            except ValueError:
-                return value
-            return stamp(at, seconds=True) if at.tzinfo is not None else value
-        case int() if name == "lifetime" or name.endswith("_seconds"):
-            return str(timedelta(seconds=value)).removesuffix(", 0:00:00")
-        case int():
-            return f"{value:,}" if not name.endswith("id") else str(value)
-        case _:
-            return str(value)
+def _actor(request: HttpRequest) -> Actor:
+    # By name: who is behind a request is known one house up.
+    actor: Actor = import_string("access.actors.request_actor")(request)
+    return actor

@@ -39,6 +39,8 @@ class AuditEntry(models.Model):
         indexes = [
             models.Index(fields=["object_type", "object_id", "-id"], name="audit_entry_object"),
             models.Index(fields=["actor_kind", "actor_id", "-id"], name="audit_entry_actor"),
+            # By the id alone, as a search gives it.
+            models.Index(fields=["object_id", "-id"], name="audit_entry_object_id"),
             models.Index(fields=["action", "-id"], name="audit_entry_action"),
             models.Index(fields=["at"], name="audit_entry_at"),
             models.Index(fields=["actor_label", "-id"], name="audit_entry_who"),
@@ -95,14 +97,34 @@ class AuditLeaf(models.Model):
         return f"leaf {self.index}: entry {self.entry_id}"
 
 
-class AuditCheckpoint(models.Model):
-    """The tree as it was: how many leaves, and the root over them."""
+class Checkpoint(models.Model):
+    """The tree as it was at a moment, signed (`audit.notes`), counted from 1 without a gap.
 
-    size = models.BigIntegerField(primary_key=True)
+    Its number is what a sealer swaps against: of two that go on from the same checkpoint, one cannot be written.
+    """
+
+    number = models.BigIntegerField(primary_key=True)
+    size = models.BigIntegerField()
     root = models.BinaryField(max_length=32)
     # The peaks of the complete subtrees, largest first: what the next sealing goes on from.
     peaks = models.BinaryField()
     at = models.DateTimeField()
+    note = models.TextField()
+
+    class Meta:
+        indexes = [models.Index(fields=["size"], name="audit_checkpoint_size")]
 
     def __str__(self) -> str:
-        return f"{self.size} entries, root {bytes(self.root).hex()}"
+        return f"checkpoint {self.number}: {self.size} entries, root {bytes(self.root).hex()}"
+
+
+class CheckpointCopy(models.Model):
+    """How far the copies outside the database have got that do not tell it themselves, and what last went wrong."""
+
+    destination = models.CharField(max_length=200, primary_key=True)
+    number = models.BigIntegerField(default=0)
+    at = models.DateTimeField(null=True)
+    error = models.CharField(max_length=300, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.destination}: up to checkpoint {self.number}"

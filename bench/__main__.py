@@ -14,7 +14,7 @@ import sys
 from types import ModuleType
 from typing import Final
 
-NAMES: Final[tuple[str, ...]] = ("authorize", "console", "ingest", "memory", "revoke")
+NAMES: Final[tuple[str, ...]] = ("audit", "authorize", "console", "export", "ingest", "memory", "revoke")
 
 
 def main() -> int:

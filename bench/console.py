@@ -126,6 +126,30 @@ PAGES: Final = (
     Page("events, search: part of names", f"{EVENTS}?q=ledger"),
     Page("events, search: nothing", f"{EVENTS}?q=xyzzyxyzzy"),
     Page("event", f"{EVENTS}{{event}}/change/"),
+    # --- usage over longer windows ---
+    *(
+        Page(f"{kind}, {window}", f"{address}{{{fact}}}/change/?window={window}")
+        for kind, address, fact in (("key", KEYS, "key"), ("group", GROUPS, "group"), ("gateway", GATEWAYS, "gateway"))
+        for window in ("7d", "30d")
+    ),
+    Page("dashboard, attention", "/admin/attention/"),
+    # --- finding a key, and why a request was refused ---
+    Page("find a key", "/admin/find-a-key/"),
+    Page("why refused", "/admin/why-refused/?window=30d"),
+    Page("why refused, by reason", "/admin/why-refused/?window=30d&reason=key_unknown"),
+    *(
+        Page(f"why refused, search: {what}", f"/admin/why-refused/?window=30d&q={term}")
+        for what, term in (
+            ("decision id", "{refused_decision}"),
+            ("key's id", "{refused_key}"),
+            ("part of names", "ledger"),
+            ("group", "team-001"),
+            ("address", "10.1.2.7"),
+            ("address without any", "203.0.113.7"),
+            ("nothing", "xyzzyxyzzy"),
+        )
+    ),
+    Page("why refused, one event", "/admin/why-refused/{refused}/"),
     # --- the audit log ---
     Page("audit", AUDIT),
     Page("audit, page 50", f"{AUDIT}?p={{far_entries}}"),
@@ -141,6 +165,10 @@ PAGES: Final = (
     Page("audit, search: actor", f"{AUDIT}?q=load-manager-7"),
     Page("audit, search: nothing", f"{AUDIT}?q=xyzzyxyzzy"),
     Page("audit entry", f"{AUDIT}{{entry}}/change/"),
+    # --- reports ---
+    Page("report: access review", "/admin/reports/access-review/"),
+    Page("report: access review, of a group", "/admin/reports/access-review/?consumer_group={slug}"),
+    Page("report: rotation compliance", "/admin/reports/rotation-compliance/"),
     # --- the team ---
     Page("members", MEMBERS, ADMIN),
     Page("members, search", f"{MEMBERS}?q=manager", ADMIN),
@@ -259,6 +287,8 @@ def _facts(member: Any) -> dict[str, str]:
     active = keys.in_status(KeyStatus.ACTIVE)
     busy = some(active.filter(metrics__isnull=False).order_by("-metrics__requests_24h"))
     event = some(UsageEvent.objects.filter(key=busy).order_by("-occurred_at"))
+    denied = member.visible(UsageEvent.objects.filter(key__isnull=False, reason="key_revoked"))
+    refused = some(denied.order_by("-occurred_at"))
     return {
         "key": str(busy.pk),
         "key_start": str(busy.pk)[:8],
@@ -268,9 +298,13 @@ def _facts(member: Any) -> dict[str, str]:
         "quiet": str(some(active.filter(metrics__isnull=True).order_by("pk")).pk),
         "revoked": str(some(keys.in_status(KeyStatus.REVOKED).order_by("pk")).pk),
         "group": str(busy.consumer_group_id),
+        "slug": busy.consumer_group.slug if busy.consumer_group else "",
         "gateway": str(some(Gateway.objects.order_by("name")).pk),
         "event": str(event.pk),
         "decision": event.decision_id,
+        "refused": str(refused.pk),
+        "refused_key": str(refused.key_id),
+        "refused_decision": refused.decision_id,
         "entry": str(some(AuditEntry.objects.filter(object_id=str(busy.pk)).order_by("-id")).pk),
         "member": str(member.pk),
         # Where there are fewer pages, the last ones.

@@ -63,7 +63,7 @@ def _learn(memory: Any, found_in: Any, question: Any, token: bytes, row: tuple[o
     memory.learn(memory.generation, question(token, digest), found_in([row], key_asked=True))
 
 
-_GATEWAY: Final = (uuid4(), "authorize", False, "header", None)
+_GATEWAY: Final = (uuid4(), "authorize", False, "header", None, "[]")
 
 
 def _row(number: int, now: datetime) -> tuple[object, ...]:

@@ -26,6 +26,7 @@ from access.kept_filters import keep_list_filters
 from access.list_filters import VisibleDropdownFilter
 from access.models import Member
 from access.once import AlreadyDone, TokenField, once
+from access.overtaken import expected_state
 from access.refusals import Conflict
 from access.reveal import Secret, reveal_in_dialog
 from audit import clock
@@ -33,7 +34,7 @@ from audit.links import entries_link
 from audit.moments import duration, moment
 from gateways import denials_page, explaining_pages, finding_pages  # noqa: F401  # pages that register themselves
 from gateways.models import ClientAddress, Gateway, GatewayToken, UsageSource
-from gateways.registry import EDITABLE, IssuedToken, create_gateway, edit_gateway, rotate_token
+from gateways.registry import EDITABLE, IssuedToken, create_gateway, edit_gateway, rotate_token, state_tag
 from keys.models import ConsumerGroup
 from usage.models import UsageBucket
 
@@ -182,7 +183,11 @@ class GatewayAdmin(ConsoleAdmin[Gateway]):
 
     def verb_edit(self, request: HttpRequest, form: forms.ModelForm[Gateway], obj: Gateway) -> Gateway:
         changed = {field: form.cleaned_data[field] for field in form.changed_data if field in EDITABLE}
-        return edit_gateway(actor=request_actor(request), gateway_id=obj.pk, changed=changed)
+        expected = expected_state(request)
+        return edit_gateway(actor=request_actor(request), gateway_id=obj.pk, changed=changed, expected=expected)
+
+    def tag_of(self, obj: Gateway) -> str:
+        return state_tag(obj)
 
     @dialog_action(RotateTokenForm, title="Rotate token", submit="Rotate token", icon="autorenew")
     def rotate_token(self, request: HttpRequest, form: RotateTokenForm) -> HttpResponse:

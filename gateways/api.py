@@ -10,13 +10,13 @@ from django_filters import ChoiceFilter, FilterSet
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers, status
 from rest_framework.decorators import action
-from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
+from rest_framework.mixins import ListModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from access.actors import caller, request_actor
 from access.idempotency import SecretResponse, once
-from access.schema import IN_FORCE_ON
+from access.schema import IF_MATCH, IN_FORCE_ON
 from access.serializers import FlagField, NumberField, OneOfField, StrictSerializer, TextField, TextListField
 from audit import clock
 from audit.parameters import TextFilter
@@ -118,7 +118,7 @@ class GatewayFilters(FilterSet):
         return gateways.filter(consumer_groups__in=groups.values("pk"))
 
 
-class GatewayViewSet(ListModelMixin, RetrieveModelMixin, DecidingViewSet[Gateway]):
+class GatewayViewSet(ListModelMixin, DecidingViewSet[Gateway]):
     """Gateways: the enforcement points that ask whether a request may pass."""
 
     queryset = Gateway.objects.all()
@@ -134,6 +134,9 @@ class GatewayViewSet(ListModelMixin, RetrieveModelMixin, DecidingViewSet[Gateway
             groups = caller(self.request).visible(groups)
         return super().get_queryset().prefetch_related(Prefetch("consumer_groups", groups), "tokens")
 
+    def tag_of(self, obj: Gateway) -> str:
+        return registry.state_tag(obj)
+
     @extend_schema(request=NewGateway, responses={201: IssuedTokenJSON})
     @once
     def create(self, request: Request) -> Response:
@@ -141,27 +144,28 @@ class GatewayViewSet(ListModelMixin, RetrieveModelMixin, DecidingViewSet[Gateway
         issued = registry.create_gateway(actor=request_actor(request), **self.body(NewGateway))
         return self._answer_with_token(issued, status.HTTP_201_CREATED)
 
-    @extend_schema(request=GatewayChanges, responses=GatewayJSON, parameters=[IN_FORCE_ON])
+    @extend_schema(request=GatewayChanges, responses=GatewayJSON, parameters=[IF_MATCH, IN_FORCE_ON])
     def partial_update(self, request: Request, pk: str) -> Response:
         """Edit a gateway; what is absent stays."""
         gateway, changed = self.get_object(), self.body(GatewayChanges)
-        self.change = registry.edit_gateway(
-            actor=request_actor(request), gateway_id=gateway.pk, changed=changed
-        ).narrowing
-        return Response(self.get_serializer(self.get_queryset().get(pk=gateway.pk)).data)
+        actor = request_actor(request)
+        edited = registry.edit_gateway(actor=actor, gateway_id=gateway.pk, changed=changed, expected=self.expected)
+        self.change = edited.narrowing
+        return self.answer(self.get_queryset().get(pk=gateway.pk))
 
-    @extend_schema(request=TokenRotation, responses=IssuedTokenJSON, parameters=[IN_FORCE_ON])
+    @extend_schema(request=TokenRotation, responses=IssuedTokenJSON, parameters=[IF_MATCH, IN_FORCE_ON])
     @action(detail=True, methods=["post"], url_path="rotate-token")
     @once
     def rotate_token(self, request: Request, pk: str) -> Response:
         """Give the gateway a new token, in this answer alone; the old one stays accepted for an overlap."""
         gateway, wanted = self.get_object(), self.body(TokenRotation)
         overlap = {"overlap": timedelta(seconds=wanted["overlap_seconds"])} if wanted else {}
-        issued = registry.rotate_token(actor=request_actor(request), gateway_id=gateway.pk, **overlap)
+        actor = request_actor(request)
+        issued = registry.rotate_token(actor=actor, gateway_id=gateway.pk, expected=self.expected, **overlap)
         self.change = issued.gateway.narrowing
         return self._answer_with_token(issued, status.HTTP_200_OK)
 
     def _answer_with_token(self, issued: IssuedToken, status: int) -> Response:
         gateway = self.get_queryset().get(pk=issued.gateway.pk)
-        data = {**self.get_serializer(gateway).data, "token": issued.value}
-        return SecretResponse(data, again={"id": data["id"]}, status=status)
+        data = self.shown_with(gateway, {"token": issued.value})
+        return self.tagged(SecretResponse(data, again={"id": data["id"]}, status=status), gateway)

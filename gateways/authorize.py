@@ -16,6 +16,8 @@ from usage.models import Outcome
 PATH: Final = "/gateway/v1/authorize"
 MOST_METHOD: Final = 16
 MOST_PATH: Final = 500
+# A slug has 60 at most: what is longer is no group's, and cut still tells whose it was meant to be.
+MOST_STATED: Final = 80
 
 
 async def authorize(engine: Engine, scope: Scope, send: Send) -> None:
@@ -75,6 +77,7 @@ def _count(counter: Counter, decision: Decision, question: Question, scope: Scop
                 method=method,
                 path=path,
                 client_ip=str(address) if address is not None else None,
+                stated_group=None if decision.allowed else _stated(question.group or ""),
             )
         )
 
@@ -86,6 +89,11 @@ def _asked_for(scope: Scope) -> tuple[str, str]:
     """
     path = scope["path"][len(PATH) :]
     return (_storable(scope["method"])[:MOST_METHOD], _storable(path)[:MOST_PATH]) if path else ("", "")
+
+
+def _stated(group: str) -> str:
+    """Return the group that the gateway named, whatever it wrote there, as text that can be kept and shown."""
+    return "".join(character if character.isprintable() else "�" for character in _storable(group)[:MOST_STATED])
 
 
 def _storable(text: str) -> str:

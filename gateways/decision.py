@@ -42,6 +42,8 @@ class KnownGateway:
     """A registered gateway, by one of its tokens.
 
     group_slugs: the groups it may serve; empty = all. token_valid_until: when this token's overlap ends; None = never.
+    networks: where every key's traffic must come from, by the installation's policy; it is held here because every
+    decision is asked for by a gateway.
     """
 
     id: UUID
@@ -50,6 +52,7 @@ class KnownGateway:
     address_forwarded: bool
     group_slugs: frozenset[str]
     token_valid_until: datetime | None
+    networks: Networks = ()
 
 
 @dataclass(slots=True)
@@ -169,8 +172,9 @@ def _out_of_scope(question: Question, gateway: KnownGateway, key: KnownKey) -> R
         return Reason.GATEWAY_NOT_ALLOWED
     if group is not None and stated != group.slug and (stated is not None or gateway.require_group):
         return Reason.GROUP_MISMATCH
-    if key.networks or (group is not None and group.networks):
+    of_group = group.networks if group is not None else ()
+    if key.networks or of_group or gateway.networks:
         address = question.address_at(gateway)
-        if not admits(key.networks, address) or not admits(group.networks if group is not None else (), address):
+        if not all(admits(networks, address) for networks in (key.networks, of_group, gateway.networks)):
             return Reason.NETWORK_NOT_ALLOWED
     return None

@@ -1,7 +1,7 @@
 """Why a request was refused: the checks in their order, what would have let it pass, and what would be decided now.
 
-An event keeps who asked, of which key and group, from which address, and the reason. It does not keep which group the
-gateway said the traffic was of; where that matters, what the records tell is said, and that it was not kept.
+An event keeps who asked, of which key and group, from which address, which group the gateway said the traffic was of,
+and the reason. Those written before the stated group was kept lack it: where it matters, that is said.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from gateways.decision import KnownGateway, KnownGroup, KnownKey, KnownVersion, 
 from gateways.lookup import LONG_AGO
 from gateways.models import ClientAddress, Gateway, UsageSource
 from keys.models import ConsumerGroup, GatewayKey, KeyVersion
+from keys.policy import installation_policy
 from usage.models import UsageEvent
 from usage.reasons import REASONS
 
@@ -64,8 +65,12 @@ class Now:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What is told of one denial. remedies: what would have let it pass, one way each."""
+    """What is told of one denial. stated: the group that the gateway named, in words; "" = not kept.
 
+    remedies: what would have let it pass, one way each.
+    """
+
+    stated: str
     checks: tuple[Check, ...]
     remedies: tuple[str, ...]
     now: Now
@@ -76,14 +81,19 @@ def explain(event: UsageEvent, member: Member) -> Explanation:
     gateway: Gateway = event.gateway
     served = list(gateway.consumer_groups.order_by("name"))
     seen = {group.pk for group in member.visible(ConsumerGroup.objects.filter(pk__in=[one.pk for one in served]))}
-    facts = _Facts(event, served, [one for one in served if one.pk in seen])
-    return Explanation(_checks(facts), tuple(_remedies(facts)), _now(facts))
+    facts = _Facts(event, served, [one for one in served if one.pk in seen], _stated_words(event, member))
+    return Explanation(facts.stated_words, _checks(facts), tuple(_remedies(facts)), _now(facts))
 
 
 class _Facts:
-    """What the event says and what is on record now. named: of the groups the gateway may serve, those to name."""
+    """What the event says and what is on record now.
 
-    def __init__(self, event: UsageEvent, served: Sequence[ConsumerGroup], named: Sequence[ConsumerGroup]) -> None:
+    named: of the groups the gateway may serve, those to name. stated_words: the group that it named, "" = not kept.
+    """
+
+    def __init__(
+        self, event: UsageEvent, served: Sequence[ConsumerGroup], named: Sequence[ConsumerGroup], stated_words: str
+    ) -> None:
         self.event = event
         self.gateway: Gateway = event.gateway
         self.key: GatewayKey | None = event.key
@@ -92,6 +102,9 @@ class _Facts:
         self.group: ConsumerGroup | None = event.consumer_group
         self.served = served
         self.named = named
+        # None = not kept; "" = none.
+        self.stated: str | None = event.stated_group
+        self.stated_words = stated_words
 
     @property
     def serves(self) -> str:
@@ -114,6 +127,8 @@ class _Facts:
         if self.key is not None and self.key.consumer_group and self.key.consumer_group.allowed_networks:
             group = self.key.consumer_group
             parts.append(f"its group “{group.name}” allows {', '.join(group.allowed_networks)}")
+        if everywhere := installation_policy().allowed_networks:
+            parts.append(f"the installation allows {', '.join(everywhere)}")
         return " and ".join(parts)
 
     @property
@@ -128,6 +143,22 @@ class _Facts:
             if self.gateway.client_address == ClientAddress.FORWARDED
             else "X-Keeptrusts-Client-IP"
         )
+
+
+def _stated_words(event: UsageEvent, member: Member) -> str:
+    """Return which group the gateway named, in words for `member`; "" where that was not kept."""
+    match event.stated_group:
+        case None:
+            return ""
+        case "":
+            return "no group"
+        case slug:
+            group = ConsumerGroup.objects.filter(slug=slug).first()
+            if group is None:
+                return f"“{slug}”, which is no group's slug"
+            if not member.visible(ConsumerGroup.objects.filter(pk=group.pk)).exists():
+                return "a group that you do not manage"
+            return f"“{group.name}” ({group.slug})"
 
 
 def _checks(facts: _Facts) -> tuple[Check, ...]:
@@ -167,12 +198,16 @@ def _detail(check: Reason, facts: _Facts, failed: bool) -> str:
         case Reason.GRACE_OVER if version is not None:
             return _grace(version, failed)
         case Reason.GATEWAY_NOT_ALLOWED:
-            of = f"“{group.name}” ({group.slug})" if group else "the group that the gateway named; the key is of all"
+            named = facts.stated_words or "the group that the gateway named"
+            of = f"“{group.name}” ({group.slug})" if group else f"{named}, as the gateway said; the key is of all"
             return f"The traffic is of {of}. On record the gateway now serves: {facts.serves}."
         case Reason.GROUP_MISMATCH if group is not None:
             if not failed:
                 return f"The key is of “{group.name}” ({group.slug})."
             silent = ", or none, which this gateway must" if facts.gateway.require_group else ""
+            if facts.stated_words:
+                must = ", and this gateway must say one" if not facts.stated and facts.gateway.require_group else ""
+                return f"The key was of “{group.name}” ({group.slug}); the gateway said {facts.stated_words}{must}."
             return (
                 f"The key was of “{group.name}” ({group.slug}); the gateway said another group{silent}. "
                 "Which one is not kept with the event."
@@ -218,7 +253,7 @@ def _remedies(facts: _Facts) -> list[str]:
                 "Nobody has it any more? Rotate the key, and store the value that is shown then.",
             ]
         case Reason.GATEWAY_NOT_ALLOWED:
-            of = f"“{group.name}”" if group else "the group that it named"
+            of = f"“{group.name}”" if group else facts.stated_words or "the group that it named"
             return [
                 f"Send the request to a gateway that may serve {of}.",
                 f"Or let {gateway.name} serve it: add the group on the gateway's page (an Admin can).",
@@ -227,9 +262,10 @@ def _remedies(facts: _Facts) -> list[str]:
             ways = [
                 f"Let the route of {gateway.name} say “{group.slug}” in X-Keeptrusts-Consumer-Group, if the traffic is "
                 "of that group.",
-                "Or use a key of the group that the route says, or move this key there.",
             ]
-            if gateway.require_group:
+            if facts.stated != "":
+                ways.append("Or use a key of the group that the route says, or move this key there.")
+            if facts.stated is None and gateway.require_group:
                 ways.append(f"Or, where the route says nothing: {gateway.name} requires that it does.")
             return ways
         case Reason.NETWORK_NOT_ALLOWED:
@@ -239,15 +275,18 @@ def _remedies(facts: _Facts) -> list[str]:
                 ]
             return [
                 f"Send the request from an allowed network: {facts.networks or 'none is set any more'}.",
-                f"Or add {facts.address} to the allowed networks, of the key and of its group: wherever there are any, "
-                "they must have it.",
+                f"Or add {facts.address} to the allowed networks, of the key, of its group and of the installation: "
+                "wherever there are any, they must have it.",
             ]
         case _:
             return []
 
 
 def _now(facts: _Facts) -> Now:
-    """Decide again by what is on record now, with the same value from the same address at the same gateway."""
+    """Decide again by what is on record now, with the same value from the same address at the same gateway.
+
+    The gateway says the same group again, where it is kept which one it said.
+    """
     if facts.key is None or facts.version is None:
         return Now(None, "The value was of no key, and nothing of it is kept: it cannot be asked again.")
     key = facts.key
@@ -257,13 +296,18 @@ def _now(facts: _Facts) -> Now:
         question = Question(b"", b"", forwarded_for=facts.event.client_ip)
     else:
         question = Question(b"", b"", client_ip=facts.event.client_ip)
-    # What the gateway would say is unknown: the most favourable, so that a refusal is certain.
-    question.group = group.slug if group is not None else None
+    if facts.stated is not None:
+        question.group = facts.stated or None
+    else:
+        # What the gateway would say is unknown: the most favourable, so that a refusal is certain.
+        question.group = group.slug if group is not None else None
     decision = decide(question, _known_gateway(facts), _known_version(key, facts.version), at)
     if decision.reason is not None:
         told = _lower(REASONS.get(decision.reason, decision.reason))
         same = " still" if decision.reason == facts.event.reason else ""
         return Now(False, f"It would{same} be refused ({decision.reason}): {told}.")
+    if facts.stated is not None:
+        return Now(True, f"It would pass if the gateway says {facts.stated_words} again.")
     if group is None:
         limits = " if it is of a group that the gateway serves" if facts.served else ""
         return Now(True, f"It would pass{limits or ': the key is of all groups'}.")
@@ -285,6 +329,7 @@ def _known_gateway(facts: _Facts) -> KnownGateway:
         group_slugs=frozenset(group.slug for group in facts.served),
         # Of its current token: which one it used is not kept.
         token_valid_until=None,
+        networks=parse_networks(installation_policy().allowed_networks),
     )
 
 

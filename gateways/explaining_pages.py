@@ -54,8 +54,8 @@ def why_refused(request: HttpRequest) -> HttpResponse:
     given = {"q": term, "window": window, "reason": reason}
     if request.method == "POST":
         return HttpResponseRedirect(f"{reverse('admin:why_refused')}?{urlencode(given)}")
-    found = denials(caller(request), term=term, window=window, reason=reason).select_related(*RELATED)
-    events = list(found[: ROWS_SHOWN + 1])
+    found = denials(caller(request), term=term, window=window, reason=reason, count=ROWS_SHOWN + 1)
+    events = list(found.select_related(*RELATED)[: ROWS_SHOWN + 1])
     context = {
         "form": SearchForm(initial=given),
         "events": [(event, REASONS.get(event.reason, event.reason)) for event in events[:ROWS_SHOWN]],

@@ -19,13 +19,14 @@ from usage.threads import surviving_restart
 # One row, or one for each group that the gateway is limited to. By hand, because it stands in every request's way:
 # the ORM takes longer to write this than the database to answer it.
 _SQL: Final = """
-SELECT g.id, g.usage_source, g.require_group, g.client_address, t.valid_until,
+SELECT g.id, g.usage_source, g.require_group, g.client_address, t.valid_until, p.allowed_networks,
        v.id, v.number, v.created_at, v.valid_until, v.closed_at,
        k.id, k.expires_at, k.disabled_at, k.revoked_at, k.allowed_networks,
        c.id, c.slug, c.allowed_networks,
        s.slug
 FROM gateways_gatewaytoken t
 JOIN gateways_gateway g ON g.id = t.gateway_id
+LEFT JOIN keys_installationpolicy p ON p.id = 1
 LEFT JOIN keys_keyversion v ON v.digest = %s
 LEFT JOIN keys_gatewaykey k ON k.id = v.key_id
 LEFT JOIN keys_consumergroup c ON c.id = k.consumer_group_id
@@ -33,7 +34,7 @@ LEFT JOIN gateways_gateway_consumer_groups l ON l.gateway_id = g.id
 LEFT JOIN keys_consumergroup s ON s.id = l.consumergroup_id
 WHERE t.digest = %s
 """
-_GATEWAY, _VERSION, _KEY, _GROUP, _SERVED = slice(0, 5), slice(5, 10), slice(10, 15), slice(15, 18), 18
+_GATEWAY, _VERSION, _KEY, _GROUP, _SERVED = slice(0, 6), slice(6, 11), slice(11, 16), slice(16, 19), 19
 
 LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -72,7 +73,7 @@ def _rows(gateway_token: bytes, key: bytes | None) -> list[Row]:
 
 
 def _gateway(columns: Row, slugs: frozenset[str]) -> KnownGateway:
-    id_, usage_source, require_group, client_address, token_valid_until = columns
+    id_, usage_source, require_group, client_address, token_valid_until, networks = columns
     return KnownGateway(
         id=identity(id_),
         counts_at_authorize=usage_source == UsageSource.AUTHORIZE,
@@ -80,6 +81,7 @@ def _gateway(columns: Row, slugs: frozenset[str]) -> KnownGateway:
         address_forwarded=client_address == ClientAddress.FORWARDED,
         group_slugs=slugs,
         token_valid_until=instant(token_valid_until),
+        networks=_networks(networks) if networks is not None else (),
     )
 
 

@@ -83,6 +83,9 @@ class Memory:
             case Kind.GROUP:
                 if (group := self._groups.get(int(fact.id))) is not None:
                     group.is_current = False
+            case Kind.POLICY:
+                # The installation's networks are held with each gateway.
+                self._gateways.clear()
             case Kind.GATEWAY:
                 self._gateways = {
                     token: gateway for token, gateway in self._gateways.items() if gateway.id != UUID(fact.id)

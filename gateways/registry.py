@@ -16,6 +16,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from access import tokens
+from access.preconditions import Precondition, tag_of
 from access.rules import require
 from access.text import clean_text, refuse_unknown
 from access.tokens import TokenKind
@@ -65,14 +66,19 @@ def create_gateway(*, actor: Actor, name: str, **particulars: Any) -> IssuedToke
     return issued
 
 
-def edit_gateway(*, actor: Actor, gateway_id: UUID, changed: Mapping[str, Any]) -> Gateway:
+def edit_gateway(
+    *, actor: Actor, gateway_id: UUID, changed: Mapping[str, Any], expected: Precondition | None = None
+) -> Gateway:
     """Give a gateway other particulars (EDITABLE); what is not named stays. Nothing new is no entry.
 
-    Errors: Gateway.DoesNotExist; Forbidden; ValidationError at the field.
+    Errors: Gateway.DoesNotExist; Forbidden; PreconditionFailed where it is not in the state that is expected;
+    ValidationError at the field.
     """
     with narrowing() as change, transaction.atomic():
         gateway = Gateway.objects.select_for_update(no_key=True).get(pk=gateway_id)
         require(actor, "gateways.change_gateway", gateway)
+        if expected is not None:
+            expected.require(gateway, state_tag(gateway))
         before = snapshot(gateway)
         _apply(gateway, changed)
         if "consumer_groups" in changed:
@@ -86,11 +92,17 @@ def edit_gateway(*, actor: Actor, gateway_id: UUID, changed: Mapping[str, Any]) 
     return gateway
 
 
-def rotate_token(*, actor: Actor, gateway_id: UUID, overlap: timedelta = DEFAULT_OVERLAP) -> IssuedToken:
+def rotate_token(
+    *,
+    actor: Actor,
+    gateway_id: UUID,
+    overlap: timedelta = DEFAULT_OVERLAP,
+    expected: Precondition | None = None,
+) -> IssuedToken:
     """Give a gateway a new token and return its value, shown this once.
 
     overlap: how long the old one stays accepted, 0 = not at all, at most LONGEST_OVERLAP. Older ones that still
-    overlap are cut to the same instant. Errors: Gateway.DoesNotExist; Forbidden; ValidationError.
+    overlap are cut to the same instant. Errors: Gateway.DoesNotExist; Forbidden; PreconditionFailed; ValidationError.
     """
     if not timedelta(0) <= overlap <= LONGEST_OVERLAP:
         message = f"Between 0 and {int(LONGEST_OVERLAP.total_seconds()):,} seconds."
@@ -98,6 +110,8 @@ def rotate_token(*, actor: Actor, gateway_id: UUID, overlap: timedelta = DEFAULT
     with narrowing() as change, transaction.atomic():
         gateway = Gateway.objects.select_for_update(no_key=True).get(pk=gateway_id)
         require(actor, "gateways.rotate_token_gateway", gateway)
+        if expected is not None:
+            expected.require(gateway, state_tag(gateway))
         # "Not at all" must not depend on whose reading of the clock is a moment behind.
         until = clock.now() + (overlap or -READINGS_DIFFER)
         gateway.tokens.filter(valid_until__gt=until).update(valid_until=until)
@@ -114,6 +128,17 @@ def snapshot(gateway: Gateway) -> dict[str, Any]:
     groups: Iterable[ConsumerGroup] = gateway.consumer_groups.all()
     facts = {field: getattr(gateway, field) for field in ("name", *SETTINGS)}
     return {**facts, "consumer_groups": sorted(group.slug for group in groups)}
+
+
+def state_tag(gateway: Gateway) -> str:
+    """Return the tag of a gateway's state (access/preconditions.py); it counts groups that a reader does not see."""
+    links = Gateway.consumer_groups.through.objects.filter(gateway=gateway)
+    tokens = list(GatewayToken.objects.filter(gateway=gateway))
+    facts = {field: getattr(gateway, field) for field in ("name", *SETTINGS)}
+    facts |= {"id": gateway.pk, "groups": sorted(links.values_list("consumergroup", flat=True))}
+    facts["tokens"] = sorted((token.pk, token.valid_until) for token in tokens)
+    now = clock.now()
+    return tag_of(facts, by_time=f"{sum(token.is_usable(now) for token in tokens)}")
 
 
 def _apply(gateway: Gateway, changed: Mapping[str, Any]) -> None:

@@ -6,17 +6,17 @@ Every number is of what the signed-in member sees; the number of queries does no
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlencode
 
+from django.db.models import Count, Q
 from django.http import HttpRequest
 from django.urls import reverse
 
 from audit import clock
 from audit.moments import zone
 from gateways.models import Gateway
-from keys import hygiene
 from keys.hygiene import SOON_DAYS
 from keys.models import ConsumerGroup, GatewayKey, GatewayKeyQuerySet
 from usage.figures import Figures, day_against_before, seen_by
@@ -41,8 +41,6 @@ class Figure:
 
 # So many keys a list on the dashboard names; the rest is behind its link.
 NAMED: Final = 5
-# What the hygiene page shows too, the most pressing first.
-CONCERNS: Final = [hygiene.CONCERNS[slug] for slug in ("expiring_7", "long_grace", "unused", "never_used", "no_expiry")]
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
@@ -51,27 +49,25 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     now = clock.now()
     keys = cast("GatewayKeyQuerySet", member.visible(GatewayKey.objects.all()))
     day, before, points = day_against_before(seen_by(member), at=now)
-    found = hygiene.survey(keys, now, CONCERNS)
+    # Of columns that one index has; usable ones that expire do so after now.
+    expiring = Count("expires_at", filter=Q(expires_at__lte=now + timedelta(days=SOON_DAYS)))
+    counts = keys.usable(now).aggregate(usable=Count("*"), expiring=expiring)
     context |= {
         "title": "Dashboard",
         "now": now,
-        "figures": _figures(keys, found, day, before, now),
+        "figures": _figures(counts, day, before),
         "chart": chart_data(points),
         "chart_options": axes("Requests per hour", f"Time ({zone()})", stacked=True),
         "points": list(reversed(points)),
         "used": any(point.figures.requests or point.figures.denials for point in points),
         "busiest": busiest(member, NAMED),
         "rising": rising(member, NAMED, at=now),
-        "concerns": [concern for concern in found if concern.count],
-        "steps": [] if keys.exists() else _first_steps(member),
+        "steps": [] if counts["usable"] or keys.exists() else _first_steps(member),
     }
     return context
 
 
-def _figures(
-    keys: GatewayKeyQuerySet, found: list[hygiene.Found], day: Figures, before: Figures, now: datetime
-) -> list[Figure]:
-    usable, expiring = keys.usable(now).count(), found[0].count
+def _figures(counts: dict[str, int], day: Figures, before: Figures) -> list[Figure]:
     rate = day.error_rate
     if rate is None:
         note = "no gateway has reported a status" if day.requests else "no requests"
@@ -79,8 +75,10 @@ def _figures(
         note = f"{day.errors:,} of {day.reported:,} reported"
     events = reverse("admin:usage_usageevent_changelist")
     return [
-        Figure("Active keys", f"{usable:,}", "accepted now", _keys_link()),
-        Figure("Expiring", f"{expiring:,}", f"within {SOON_DAYS} days", _keys_link(expiring_within=SOON_DAYS)),
+        Figure("Active keys", f"{counts['usable']:,}", "accepted now", _keys_link()),
+        Figure(
+            "Expiring", f"{counts['expiring']:,}", f"within {SOON_DAYS} days", _keys_link(expiring_within=SOON_DAYS)
+        ),
         Figure(
             "Requests",
             f"{day.requests:,}",

@@ -21,19 +21,22 @@ from django.db import transaction
 
 from access.access_keys import create_access_key, revoke_access_key
 from access.actors import member_actor
-from access.members import create_member, edit_member
+from access.members import create_member, edit_member, take_out
 from access.models import Member
 from access.refusals import Forbidden, record_refusal
 from access.rules import Role
+from access.unset import UNSET, Unset
 from audit import clock
 from audit.actor import Actor
 from audit.sealing import seal
 from gateways.models import Gateway, UsageSource
 from gateways.registry import create_gateway, rotate_token
+from keeptrusts.demo_notices import plan_notices
 from keeptrusts.demo_traffic import Traffic
 from keys import lifecycle, sweeps
 from keys.groups import create_group, edit_group
 from keys.models import ConsumerGroup, GatewayKey
+from keys.policy_impact import ExistingKeys
 from keys.status import KeyStatus
 from usage.rollup import roll_up
 
@@ -47,6 +50,9 @@ MEMBERS: Final = (
     ("priya.nair", "Priya Nair", Role.MANAGER),
     ("dana.okafor", "Dana Okafor", Role.AUDITOR),
 )
+# Who left the company, and the keys, still in use, that nobody has answered for since.
+LEFT: Final = ("lukas.meyer", "Lukas Meyer", Role.MANAGER)
+ORPHANED: Final = frozenset({"churn-model", "notebook-jonas", "search-suggest"})
 GROUPS: Final[dict[str, tuple[str, str, str | None, dict[str, Any]]]] = {
     # slug: name, description, who manages it, policy
     "payments": (
@@ -114,7 +120,7 @@ KEYS: Final = (
     ("feature-store", "data-science", "rotating"),
     ("thesis-lukas", "data-science", "expired"),
     *((f"{system}-app-{stage}", "mobile", "steady") for system in ("ios", "android") for stage in ("prod", "beta")),
-    ("push-service", "mobile", "steady"),
+    ("push-service", "mobile", "lingering"),
     ("image-recognition", "mobile", "llm"),
     ("android-legacy-v3", "mobile", "disabled"),
     ("ios-testflight-2025", "mobile", "revoked"),
@@ -191,6 +197,7 @@ def seed(say: Callable[[str], None]) -> dict[str, str]:
         passwords = _found(company)
         _plan_keys(company)
         _plan_daily_life(company)
+        plan_notices(company)
         while company.events:
             at, _, happens = heapq.heappop(company.events)
             with clock.standing_at(at):
@@ -206,7 +213,7 @@ def _found(company: Company) -> dict[str, str]:
     admin = member_actor(company.admin, credential="session", ip="10.8.0.12")
     passwords = {}
     with clock.standing_at(company.now - HISTORY):
-        for username, name, role in MEMBERS:
+        for username, name, role in (*MEMBERS, LEFT):
             passwords[username] = secrets.token_urlsafe(12)
             company.members[username] = create_member(
                 actor=admin,
@@ -223,7 +230,13 @@ def _found(company: Company) -> dict[str, str]:
             )
             company.later(
                 company.ago(300),
-                partial(edit_group, actor=admin, group_id=company.groups[slug].pk, changed=policy),
+                partial(
+                    edit_group,
+                    actor=admin,
+                    group_id=company.groups[slug].pk,
+                    changed=policy,
+                    existing_keys=ExistingKeys.LEAVE.value,
+                ),
             )
         llm = [company.groups[slug] for slug in ("chatbots", "search", "data-science", "mobile", "internal-tools")]
         for name, particulars in (
@@ -233,6 +246,9 @@ def _found(company: Company) -> dict[str, str]:
         ):
             issued = create_gateway(actor=admin, name=name, **particulars)
             company.gateways[name] = issued.gateway
+    left = company.members[LEFT[0]]
+    company.later(company.now - 9 * DAY, partial(take_out, actor=admin, member_id=left.pk))
+    del passwords[left.username]
     return passwords
 
 
@@ -271,13 +287,14 @@ class _Create:
             expires_at=self._expiry(now),
             description=f"Requested by {self.group or 'the platform team'}.",
             allowed_networks=["10.20.4.0/24"] if self.name == "prod-checkout" else (),
+            owner=company.members[LEFT[0]] if self.name in ORPHANED else UNSET,
         ).key
         company.keys[key.id] = self.fate
         if key.expires_at is not None:
             company.later(key.expires_at + timedelta(seconds=10), sweeps.expire_due)
         self._plan(key, now)
 
-    def _expiry(self, now: datetime) -> datetime | lifecycle.Unset | None:
+    def _expiry(self, now: datetime) -> datetime | Unset | None:
         """The policy's own proposal, or one that brings the key where its fate wants it by today."""
         today = self.company.now
         match self.fate:
@@ -289,7 +306,7 @@ class _Create:
             case "never":
                 return today + timedelta(days=25)
             case _:
-                return lifecycle.UNSET if self.group else None
+                return UNSET if self.group else None
 
     def _plan(self, key: GatewayKey, now: datetime) -> None:
         company = self.company
@@ -302,6 +319,9 @@ class _Create:
         if self.fate in {"rotating", "llm-rotating"}:
             hours = company.random.uniform(2, 20)
             company.later(company.now - timedelta(hours=hours), lambda: self._rotate(key.id))
+        if self.fate == "lingering":
+            # Its new value was forgotten in a drawer; so that nothing breaks, the old one was given a month.
+            company.later(company.now - 11 * DAY, lambda: self._rotate(key.id, grace=30 * DAY))
 
     def _plan_end(self, key: GatewayKey) -> datetime:
         """Plan what ends the key or nears its end, and return when; today where nothing does."""
@@ -330,10 +350,10 @@ class _Create:
                 at = company.now
         return at
 
-    def _rotate(self, key_id: UUID) -> None:
-        self._do(lifecycle.rotate, key_id)
+    def _rotate(self, key_id: UUID, grace: timedelta | None = None) -> None:
+        self._do(lifecycle.rotate, key_id, grace=grace)
         # The job that closes grace periods, on time.
-        self.company.later(clock.now() + DAY + timedelta(seconds=10), sweeps.close_due_grace)
+        self.company.later(clock.now() + (grace or DAY) + timedelta(seconds=10), sweeps.close_due_grace)
 
     def _do(self, verb: Callable[..., object], key_id: UUID, **arguments: object) -> None:
         verb(actor=self.company.someone(self.group), key_id=key_id, **arguments)

@@ -21,7 +21,15 @@ from usage.sums import BucketKey, Sums, add, bucket_start
 SPAN: Final = timedelta(days=30)
 HOUR: Final = timedelta(hours=1)
 # Requests an hour at the busiest time of day, by what becomes of the key.
-BUSY: Final = {"llm": 9.0, "llm-rotating": 9.0, "steady": 45.0, "rotating": 30.0, "endless": 12.0, "expiring": 8.0}
+BUSY: Final = {
+    "llm": 9.0,
+    "llm-rotating": 9.0,
+    "steady": 45.0,
+    "rotating": 30.0,
+    "lingering": 30.0,
+    "endless": 12.0,
+    "expiring": 8.0,
+}
 QUIET: Final = 6.0
 # One language-model key has had trouble since so long ago: more of its requests fail, and the others take longer.
 TROUBLE: Final = timedelta(hours=20)
@@ -185,7 +193,10 @@ class Traffic:
         version = life.version_at(at, 0.0)
         self.sums.denial(self._bucket(at, version, life, gateway))
         event = self._event(life, version, gateway, at, address, Outcome.DENIED)
-        self.events.append(event._replace(reason=reason))
+        # What the gateway's route says: the key's own group, unless that is why it was refused.
+        own = life.key.consumer_group
+        stated = "partner-portal" if reason == "group_mismatch" else own.slug if own else ""
+        self.events.append(event._replace(reason=reason, stated_group=stated))
 
     def _pour_unknown(self, gateway: Gateway) -> None:
         """Values that are nobody's: somebody guesses, or has mistyped; they are only counted."""

@@ -27,13 +27,19 @@ HYGIENE = Screen("Hygiene", "cleaning_services", "admin:hygiene", "keys.view_gat
 FIND_A_KEY = Screen("Find a Key", "search", "admin:find_a_key", "keys.view_gatewaykey")
 GROUPS = Screen("Consumer Groups", "groups", "admin:keys_consumergroup_changelist", "keys.view_consumergroup")
 GATEWAYS = Screen("Gateways", "router", "admin:gateways_gateway_changelist", "gateways.view_gateway")
+POLICY = Screen("Policy", "policy", "admin:policy", "keys.view_installationpolicy")
 # Lists, which are each other's tabs; the other screens of "Settings" are no lists.
 TABS = (KEYS, GROUPS, GATEWAYS)
-SETTINGS = (KEYS, HYGIENE, GROUPS, GATEWAYS, FIND_A_KEY)
+SETTINGS = (KEYS, HYGIENE, GROUPS, POLICY, GATEWAYS, FIND_A_KEY)
 EVIDENCE = (
     Screen("Usage Events", "monitoring", "admin:usage_usageevent_changelist", "usage.view_usageevent"),
     Screen("Why Refused?", "block", "admin:why_refused", "usage.view_usageevent"),
+    Screen("Reports", "lab_profile", "admin:reports", "keys.review_gatewaykey"),
     Screen("Audit Log", "verified_user", "admin:audit_auditentry_changelist", "audit.view_auditentry"),
+)
+NOTICES = (
+    Screen("Webhooks", "webhook", "admin:webhooks_webhookendpoint_changelist", "webhooks.view_webhookendpoint"),
+    Screen("Deliveries", "outbox", "admin:webhooks_delivery_changelist", "webhooks.view_delivery"),
 )
 TEAM = (
     Screen("Members", "group", "admin:access_member_changelist", "access.view_member"),
@@ -43,7 +49,13 @@ TEAM = (
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     """Return the sidebar's groups."""
-    groups = [("Overview", (DASHBOARD,)), ("Settings", SETTINGS), ("Evidence", EVIDENCE), ("Team", TEAM)]
+    groups = [
+        ("Overview", (DASHBOARD,)),
+        ("Settings", SETTINGS),
+        ("Evidence", EVIDENCE),
+        ("Notices", NOTICES),
+        ("Team", TEAM),
+    ]
     return [{"title": title, "items": [_item(screen) for screen in screens]} for title, screens in groups]
 
 

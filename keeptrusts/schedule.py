@@ -46,6 +46,10 @@ BEAT_SCHEDULE: dict[str, Entry] = {
     "tend usage events": every(10 * MINUTE, "usage.tasks.tend_events"),
     "compact usage buckets": every(HOUR, "usage.tasks.compact_buckets"),
     "recount usage": nightly(2, "usage.tasks.recount"),
+    "hand out notices": every(5, "webhooks.tasks.hand_out_due"),
+    "queue warnings": every(30, "webhooks.tasks.warn"),
+    "forget old notices": nightly(3, "webhooks.tasks.tidy"),
+    "verify the audit log": nightly(4, "audit.tasks.verify"),
     "forget idempotency keys": every(HOUR, "access.tasks.forget_idempotency"),
     "forget sessions": every(24 * HOUR, "access.tasks.forget_sessions"),
 }

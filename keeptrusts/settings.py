@@ -5,6 +5,8 @@ Any variable may be given as NAME_FILE instead: the path of a file that holds th
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,7 @@ CONTENT_SECURITY_POLICY = {
 INSTALLED_APPS = [
     "keeptrusts.apps.KeeptrustsConfig",
     "gateways.apps.GatewaysConfig",
+    "webhooks.apps.WebhooksConfig",
     "usage.apps.UsageConfig",
     "keys.apps.KeysConfig",
     "access.apps.AccessConfig",
@@ -139,6 +142,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "access.middleware.TimeZoneMiddleware",
+    "access.middleware.RateLimitMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -193,16 +197,26 @@ else:
         "keepalives_interval": 2,
         "keepalives_count": 3,
         "tcp_user_timeout": 10_000,  # milliseconds
-        # PostgreSQL compiles what it takes for a long query: that took up to 2.5 s of lists that need 30 ms without.
-        "options": "-c jit=off",
         "pool": {"min_size": 1, "max_size": env.int("KEEPTRUSTS_DATABASE_POOL", 10), "timeout": 5},
         **DATABASES["default"].get("OPTIONS", {}),
     }
+    if env.bool("KEEPTRUSTS_DATABASE_POOLER", False):
+        # A pooler that gives a connection for one transaction at a time, such as PgBouncer: it takes no options at the
+        # start of a connection, and what is fetched between two transactions would be asked of another server process.
+        DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
+    else:
+        # PostgreSQL compiles what it takes for a long query: that took up to 2.5 s of lists that need 30 ms without.
+        DATABASES["default"]["OPTIONS"].setdefault("options", "-c jit=off -c hash_mem_multiplier=8")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 if REDIS_URL:
     CACHES: dict[str, dict[str, Any]] = {
-        "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": REDIS_URL,
+            # What is kept there may be lost; nobody waits long for it. Seconds.
+            "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1},
+        }
     }
 else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
@@ -275,7 +289,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["access.parsers.StrictJSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "access.negotiation.SensibleNegotiation",
     "DEFAULT_METADATA_CLASS": None,
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "access.schema.ApiSchema",
     "EXCEPTION_HANDLER": "access.errors.exception_handler",
     "DEFAULT_THROTTLE_CLASSES": ["access.throttles.AccessKeyThrottle", "access.throttles.AddressThrottle"],
     "DEFAULT_THROTTLE_RATES": {
@@ -300,12 +314,48 @@ SPECTACULAR_SETTINGS = {
         "KeyStatus": "keys.status.KeyStatus",
         "VersionState": "keys.status.VersionState",
         "AccessKeyStatus": "access.api.AccessKeyStatus",
+        "MemberState": "access.member_api.MemberState",
+        "Role": "access.rules.Role",
+        "BulkOutcome": "keys.bulk_api.Outcome",
+        "DeliveryState": "webhooks.models.DeliveryState",
+        "NoticeType": "webhooks.happenings.NoticeType",
+        "ChosenType": "webhooks.happenings.CHOICES",
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "access.schema.describe_errors",
+        "access.schema.describe",
     ],
 }
+
+# The audit log's checkpoints (docs/audit.md): who signs them, who believes which signature, how old the newest may be,
+# and where they are copied to, outside the database.
+KEEPTRUSTS_AUDIT_ORIGIN = env.str("KEEPTRUSTS_AUDIT_ORIGIN", f"{_public.netloc}/audit")
+if not re.fullmatch(r"[^\s+]+", KEEPTRUSTS_AUDIT_ORIGIN):
+    raise ImproperlyConfigured("KEEPTRUSTS_AUDIT_ORIGIN names the log in each checkpoint: no spaces, and no +.")
+KEEPTRUSTS_AUDIT_SIGNING_KEY = env.str("KEEPTRUSTS_AUDIT_SIGNING_KEY", "")
+KEEPTRUSTS_AUDIT_PUBLIC_KEYS: list[str] = env.list("KEEPTRUSTS_AUDIT_PUBLIC_KEYS", [])
+KEEPTRUSTS_CHECKPOINT_SECONDS = env.int("KEEPTRUSTS_CHECKPOINT_SECONDS", 60)
+if not 1 <= KEEPTRUSTS_CHECKPOINT_SECONDS <= 3_600:
+    raise ImproperlyConfigured("KEEPTRUSTS_CHECKPOINT_SECONDS must be between 1 and 3600.")
+KEEPTRUSTS_CHECKPOINT_FILE = Path(
+    env.str("KEEPTRUSTS_CHECKPOINT_FILE", "") or DATA_DIR / "audit-checkpoints.ndjson"
+).absolute()
+# host:port (UDP), or the path of a socket such as /dev/log; an address that takes a POST.
+KEEPTRUSTS_CHECKPOINT_SYSLOG = env.str("KEEPTRUSTS_CHECKPOINT_SYSLOG", "")
+if not re.fullmatch(r"(/.+|.+:[0-9]{1,5})?", KEEPTRUSTS_CHECKPOINT_SYSLOG):
+    raise ImproperlyConfigured("KEEPTRUSTS_CHECKPOINT_SYSLOG is host:port, or the path of a socket such as /dev/log.")
+KEEPTRUSTS_CHECKPOINT_URL = env.str("KEEPTRUSTS_CHECKPOINT_URL", "")
+
+# How long access keys live, days: unless something else is said, and at most; 0: no ceiling, they need not expire.
+_access_key_days = env.int("KEEPTRUSTS_ACCESS_KEY_DAYS", 90)
+_most_access_key_days = env.int("KEEPTRUSTS_ACCESS_KEY_MAX_DAYS", 365)
+if not 1 <= _access_key_days <= (_most_access_key_days or 36_500) <= 36_500:
+    raise ImproperlyConfigured(
+        f"KEEPTRUSTS_ACCESS_KEY_DAYS is {_access_key_days}, and must be at least 1 and no more than "
+        f"KEEPTRUSTS_ACCESS_KEY_MAX_DAYS ({_most_access_key_days}), which is 0 (no ceiling) or at most 36500."
+    )
+KEEPTRUSTS_ACCESS_KEY_LIFETIME = timedelta(days=_access_key_days)
+KEEPTRUSTS_ACCESS_KEY_LONGEST_LIFETIME = timedelta(days=_most_access_key_days) if _most_access_key_days else None
 
 # Lifecycle (design: "Rotation"), seconds.
 KEEPTRUSTS_DEFAULT_GRACE = timedelta(seconds=env.int("KEEPTRUSTS_DEFAULT_GRACE_SECONDS", 24 * 60 * 60))
@@ -330,6 +380,43 @@ if _retention_days < 31:
         "days, and one that was deleted before would count a second time."
     )
 KEEPTRUSTS_USAGE_RETENTION = timedelta(days=_retention_days)
+
+# Exports that a process sends at once. Each keeps a connection of its pool while it is read.
+KEEPTRUSTS_EXPORTS_AT_ONCE = env.int("KEEPTRUSTS_EXPORTS_AT_ONCE", 4)
+
+# Notices (docs/webhooks.md). Plain http and other networks than public ones only where an operator says so.
+KEEPTRUSTS_WEBHOOK_ALLOW_HTTP = env.bool("KEEPTRUSTS_WEBHOOK_ALLOW_HTTP", False)
+try:
+    KEEPTRUSTS_WEBHOOK_ALLOWED_NETWORKS = [
+        ipaddress.ip_network(text.strip())
+        for text in env.str("KEEPTRUSTS_WEBHOOK_ALLOWED_NETWORKS", "").split(",")
+        if text.strip()
+    ]
+except ValueError as error:
+    raise ImproperlyConfigured(f"KEEPTRUSTS_WEBHOOK_ALLOWED_NETWORKS: networks such as 10.1.0.0/16; {error}.") from None
+_notice_days = env.int("KEEPTRUSTS_NOTICE_RETENTION_DAYS", 90)
+if _notice_days < 40:
+    raise ImproperlyConfigured(
+        f"KEEPTRUSTS_NOTICE_RETENTION_DAYS is {_notice_days}, and must be at least 40: a key of whose expiry in 30 "
+        "days nothing is known any more would be warned of again."
+    )
+KEEPTRUSTS_NOTICE_RETENTION = timedelta(days=_notice_days)
+
+# Mail. Without EMAIL_URL none is queued.
+KEEPTRUSTS_MAIL = bool(env.str("EMAIL_URL", ""))
+if KEEPTRUSTS_MAIL:
+    _mail = env.dj_email_url("EMAIL_URL")
+    if "EMAIL_BACKEND" not in _mail:
+        # Without the address, which holds a password.
+        raise ImproperlyConfigured(
+            "EMAIL_URL begins with submission:// (port 587, STARTTLS) or smtp:// (smtp://…:465?ssl=true for TLS)."
+        )
+    EMAIL_BACKEND = _mail["EMAIL_BACKEND"]
+    EMAIL_HOST, EMAIL_PORT = _mail["EMAIL_HOST"] or "", _mail["EMAIL_PORT"]
+    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail["EMAIL_HOST_USER"] or "", _mail["EMAIL_HOST_PASSWORD"] or ""
+    EMAIL_USE_TLS, EMAIL_USE_SSL = _mail["EMAIL_USE_TLS"], _mail["EMAIL_USE_SSL"]
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.str("KEEPTRUSTS_MAIL_FROM", f"keeptrusts@{_public.hostname}")
 
 # Celery. Redis where there is one; else a folder, which needs nothing installed.
 CELERY_BROKER_URL = REDIS_URL or broker.URL

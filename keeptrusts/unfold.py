@@ -22,10 +22,13 @@ STYLES = (
     "screens",
     "usage",
     "hygiene",
+    "policy",
     "leak",
     "giving",
     "team",
     "people",
+    "reports",
+    "overtaken",
     "accessibility",
 )
 SCRIPTS = (
@@ -35,7 +38,9 @@ SCRIPTS = (
     "giving",
     "team",
     "passkeys",
+    "reports",
     "accessibility",
+    "navigation",
 )
 
 UNFOLD: dict[str, Any] = {

@@ -12,6 +12,7 @@ from django.contrib import admin
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.db.models import Case, IntegerField, QuerySet, Value, When
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -24,21 +25,27 @@ from access.dialogs import dialog_action, reload_page
 from access.kept_filters import keep_list_filters
 from access.models import Member
 from access.once import AlreadyDone, once
+from access.overtaken import expected_state
 from access.refusals import Conflict
 from access.reveal import reveal_in_dialog
 from audit import clock
+from audit.console_export import export_list
 from audit.models import AuditEntry
 from audit.moments import moment, stamp
-from keys import group_admin, lifecycle  # noqa: F401  # the groups' screen registers itself
+from audit.narrowing import with_filters
+from keys import group_admin, lifecycle, policy, policy_pages, report_pages  # noqa: F401  # register themselves
 from keys.admin_bulk import BULK_FIXES, export_selected
 from keys.admin_dialogs import DisableForm, EnableForm, EndGraceForm, ExtendGraceForm, RevokeForm, RotateForm
 from keys.admin_filters import AttentionFilter, ExpiringFilter, GroupFilter, OwnerFilter, StatusFilter
 from keys.admin_forms import CreateKeyForm, EditKeyForm, KeyForm
+from keys.breaches import breaches
+from keys.csv_export import key_export
 from keys.giving import page_of, secret_of
 from keys.key_lists import REQUESTS, KeyChangeList
 from keys.key_search import search
 from keys.models import GatewayKey
 from keys.offers import possible_verbs, why_not
+from keys.snapshots import state_tag
 from keys.status import KeyStatus, in_status
 from keys.visibility import manages_all
 
@@ -62,12 +69,13 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
     detail_select_related = ("consumer_group", "metrics", "created_by", "revoked_by")
     search_fields = ("name", "description", "hint", "id")
     search_help_text = "Name, description, hint or id"
+    list_before_template = "keys/find_hint.html"
     ordering = ("-created_at", "id")
     show_add_link = False
     add_title = "Create Gateway Key"
     add_button = "Create and show the value"
     actions = (*BULK_FIXES, export_selected)
-    actions_list = ("create",)
+    actions_list = ("create", "export_all")
     actions_row = ("edit", "rotate", "extend_grace", "end_grace", "disable", "enable", "revoke")
     actions_detail = ("rotate", "extend_grace", "end_grace", "disable", "enable", "revoke")
     conditional_fields = {"expires_on": "expiry == 'custom'"}
@@ -168,6 +176,14 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
     def create(self, request: HttpRequest) -> HttpResponse:
         return HttpResponseRedirect(keep_list_filters(request, reverse("admin:keys_gatewaykey_add")))
 
+    @action(description="Export all (CSV)", url_path="export", icon="download", permissions=["export"])
+    def export_all(self, request: HttpRequest) -> HttpResponseBase:
+        """Give out what the list shows, row by row; that it was taken is in the audit log before the first one."""
+        return export_list(self, request, key_export(clock.now()), actor=request_actor(request))
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return with_filters(super().changelist_view(request, extra_context), request)
+
     @action(description="Edit", icon="edit")
     def edit(self, request: HttpRequest, object_id: str) -> HttpResponse:
         context: dict[str, Any] = {"preserved_filters": self.get_preserved_filters(request), "opts": self.opts}
@@ -203,7 +219,11 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
 
     def verb_edit(self, request: HttpRequest, form: forms.ModelForm[GatewayKey], obj: GatewayKey) -> GatewayKey:
         changed = cast(EditKeyForm, form).changed()
-        return lifecycle.edit(actor=request_actor(request), key_id=obj.pk, changed=changed)
+        expected = expected_state(request)
+        return lifecycle.edit(actor=request_actor(request), key_id=obj.pk, changed=changed, expected=expected)
+
+    def tag_of(self, obj: GatewayKey) -> str:
+        return state_tag(obj)
 
     def already_done_context(self, obj: GatewayKey) -> dict[str, Any]:
         return {"replace_url": reverse("admin:keys_gatewaykey_replace", args=[obj.pk]), "form_token": uuid4()}
@@ -268,7 +288,9 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
         obj: Any = None,
     ) -> HttpResponse:
         if obj is not None:
-            context.update(self._overview(request, obj))
+            # A form that comes again has written into its own object what was typed, and is not saved.
+            key = self.get_object(request, str(obj.pk)) if request.method == "POST" else obj
+            context.update(self._overview(request, key or obj))
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def _overview(self, request: HttpRequest, key: GatewayKey) -> dict[str, Any]:
@@ -276,7 +298,7 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
         versions = list(key.versions.select_related("metrics")[: VERSIONS_SHOWN + 1])
         member = cast(Member, request.user)
         entries = AuditEntry.objects.filter(object_type="gateway_key", object_id=str(key.pk)).order_by("-id")
-        status = key.status_at(now)
+        status, rules = key.status_at(now), policy.rules_of(key.consumer_group)
         return {
             "title": key.name,
             # Django would say the name a second time in the window's title.
@@ -288,6 +310,9 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
             "versions": [(version, version.state_at(now)) for version in versions[:VERSIONS_SHOWN]],
             "more_versions": len(versions) > VERSIONS_SHOWN,
             "entries": member.visible(entries)[:ENTRIES_SHOWN],
+            "rules": policy.in_words(rules),
+            "fences": rules.fences,
+            "breaches": breaches(key, rules, now),
             "why_read_only": self._why_read_only(request, key, now),
         }
 

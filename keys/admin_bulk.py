@@ -15,13 +15,14 @@ from access.console import ConsoleAdmin
 from audit import clock
 from audit.actions import AuditAction
 from audit.exports import filters_of, record_export
+from audit.recording import Subject
 from keys import bulk
 from keys.csv_export import csv_of
 from keys.hygiene_pages import FIXES, RELATED, preview_page
 from keys.key_lists import keys_of_page
 from keys.models import GatewayKey
 
-# More than this is for the API, which sends row by row; here a file is made in memory.
+# More than this is for the export of the whole list, which sends row by row; here a file is made in memory.
 MOST_EXPORTED: Final = 20_000
 JOINED: Final = ("consumer_group", "created_by", "revoked_by", "owner", "metrics")
 
@@ -67,14 +68,14 @@ def export_selected(
     """Give out the metadata of the keys as CSV; the audit log knows before the file leaves."""
     rows = queryset.count()
     if rows > MOST_EXPORTED:
-        message = f"At most {MOST_EXPORTED:,} keys fit into one file here. The API's export has no such limit."
+        message = f"At most {MOST_EXPORTED:,} keys fit into one file here. “Export all” has no such limit."
         messages.error(request, message)
         return None
     content, rows = csv_of(queryset.select_related(*JOINED))
     record_export(
         action=AuditAction.KEY_EXPORTED,
         actor=request_actor(request),
-        object_type="gateway_key",
+        about=Subject("gateway_key"),
         filters=filters_of(request.GET),
         rows=rows,
     )

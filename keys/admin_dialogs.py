@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, cast
 
 from django import forms
 from django.http import HttpRequest
+from django.utils import timezone
 from unfold.widgets import (
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSelectWidget,
@@ -17,9 +19,9 @@ from unfold.widgets import (
 from access.dialogs import DialogForm
 from access.once import TokenField
 from audit import clock
-from audit.moments import duration, stamp
+from audit.moments import duration, stamp, zone
 from keys import policy
-from keys.models import ConsumerGroup, GatewayKey
+from keys.models import GatewayKey
 from keys.offers import PERMISSIONS, why_not
 
 CUSTOM: Final = "custom"
@@ -66,9 +68,9 @@ class RotateForm(KeyDialog):
 
     def __init__(self, request: HttpRequest, object_id: int | str | None = None, *args: Any, **kwargs: Any) -> None:
         super().__init__(request, object_id, *args, **kwargs)
-        group = self.obj.consumer_group
-        longest = policy.longest_grace(group)
-        default = policy.chosen_grace(None, group)
+        self.rules = rules = policy.rules_of(self.obj.consumer_group)
+        longest = policy.longest_grace(rules)
+        default = policy.chosen_grace(None, rules)
         offered = sorted({grace for grace in (*GRACES, default) if grace <= longest})
         self.spans = offered
         choices = [(str(_seconds(span)), _said(span)) for span in offered]
@@ -77,13 +79,13 @@ class RotateForm(KeyDialog):
         grace = cast(forms.ChoiceField, self.fields["grace"])
         grace.choices = choices
         grace.initial = str(_seconds(default))
-        if group is not None and group.max_grace_seconds is not None:
-            grace.help_text = f"The policy of {group.name} allows at most {_span(longest)}."
+        if rules.max_grace is not None:
+            grace.help_text = f"{rules.max_grace.of} allows at most {_span(longest)}."
         self.fields["custom_minutes"].help_text = f"At most {self._most_minutes():,}."
         if self.obj.lifetime is None:
             del self.fields["renew_expiry"]
         else:
-            renewed = policy.renewed_expiry(self.obj.lifetime, group, clock.now())
+            renewed = policy.renewed_expiry(self.obj.lifetime, rules, clock.now())
             self.fields["renew_expiry"].help_text = f"To {stamp(renewed)}, the key's lifetime from now."
 
     def clean(self) -> dict[str, Any]:
@@ -99,13 +101,17 @@ class RotateForm(KeyDialog):
     def get_after_template_context(self, request: HttpRequest, object_id: int | str | None = None) -> dict[str, Any]:
         now, expires_at = clock.now(), self.obj.expires_at
         if expires_at is not None and self.obj.lifetime is not None and self["renew_expiry"].value():
-            expires_at = policy.renewed_expiry(self.obj.lifetime, self.obj.consumer_group, now)
+            expires_at = policy.renewed_expiry(self.obj.lifetime, self.rules, now)
         said = [(str(_seconds(span)), _what_happens(self.obj.hint, span, expires_at, now)) for span in self.spans]
         chosen, latest = str(self["grace"].value()), expires_at.isoformat() if expires_at else ""
-        return {"hint": self.obj.hint, "chosen": chosen, "latest": latest, "sentences": said}
+        zone_name, names = timezone.get_current_timezone_name(), _zone_names(now)
+        return {
+            **{"hint": self.obj.hint, "chosen": chosen, "latest": latest, "sentences": said},
+            **{"zone_name": zone_name, "zone_names": json.dumps(names)},
+        }
 
     def _most_minutes(self) -> int:
-        return policy.longest_grace(self.obj.consumer_group) // timedelta(minutes=1)
+        return policy.longest_grace(self.rules) // timedelta(minutes=1)
 
     @property
     def chosen_grace(self) -> timedelta:
@@ -124,7 +130,8 @@ class ExtendGraceForm(KeyDialog):
     def __init__(self, request: HttpRequest, object_id: int | str | None = None, *args: Any, **kwargs: Any) -> None:
         super().__init__(request, object_id, *args, **kwargs)
         now, stands, expires_at = clock.now(), self.obj.grace_until, self.obj.expires_at
-        ceiling = policy.longest_grace(self.obj.consumer_group)
+        rules = policy.rules_of(self.obj.consumer_group)
+        ceiling = policy.longest_grace(rules)
         offered = [span for span in sorted({*EXTENSIONS, ceiling}) if span <= ceiling]
         ends = {span: min(now + span, expires_at) if expires_at else now + span for span in offered}
         # Later only; and of those that the key's expiry cuts to the same end, the first.
@@ -133,7 +140,7 @@ class ExtendGraceForm(KeyDialog):
         grace.choices = [(str(_seconds(span)), _until(end, now)) for end, span in sorted(later.items())]
         self.none_offered = not later
         if stands is not None and stands > now:
-            grace.help_text = f"As it stands, until {stamp(stands)}. {_at_most(self.obj.consumer_group)}"
+            grace.help_text = f"As it stands, until {stamp(stands)}. {_at_most(rules)}"
 
     @property
     def conflict(self) -> str:
@@ -209,11 +216,17 @@ def _until(end: datetime, now: datetime) -> str:
     return f"Until {stamp(end)}, in {_span(end - now)}"
 
 
-def _at_most(group: ConsumerGroup | None) -> str:
-    if group is None or group.max_grace_seconds is None:
+def _at_most(rules: policy.Rules) -> str:
+    if rules.max_grace is None:
         return ""
-    return f"The policy of {group.name} allows at most {_span(policy.longest_grace(group))} from now."
+    return f"{rules.max_grace.of} allows at most {_span(policy.longest_grace(rules))} from now."
 
 
 def _said(span: timedelta) -> str:
     return f"For {_span(span)}" if span else "Not at all: refused at once"
+
+
+def _zone_names(now: datetime) -> dict[int, str]:
+    """Return what the member's zone is called by its minutes ahead of UTC, within the year that a grace may last."""
+    times = (timezone.localtime(now + timedelta(days=days)) for days in range(0, 372, 4))
+    return {int(offset / timedelta(minutes=1)): zone(at) for at in times if (offset := at.utcoffset()) is not None}

@@ -22,7 +22,7 @@ from access.text import clean_text
 from audit import clock
 from audit.moments import duration, stamp, zone
 from keys import policy
-from keys.models import MOST_DAYS, ConsumerGroup, GatewayKey
+from keys.models import ConsumerGroup, GatewayKey, InstallationPolicy
 from keys.networks import clean_networks
 from keys.visibility import manages_group
 
@@ -30,10 +30,14 @@ PRESET_DAYS: Final = (30, 90)
 CUSTOM: Final = "custom"
 NEVER: Final = "never"
 KEEP: Final = "keep"
+_NO_RULES: Final = policy.rules_of(None, InstallationPolicy())
 
 
 class GroupSelect(UnfoldAdminSelectWidget):
-    """Carries each group's policy to the browser, where it narrows the choice of expiry (key_form.js)."""
+    """Carries what holds in each group to the browser, where it narrows the choice of expiry (key_form.js)."""
+
+    # Read once for all groups of a page.
+    installation: InstallationPolicy | None = None
 
     def use_required_attribute(self, initial: Any) -> bool:
         """Say what Django says after it has asked the database for the first choice: whether that is an empty one."""
@@ -44,12 +48,16 @@ class GroupSelect(UnfoldAdminSelectWidget):
         option: dict[str, Any] = super().create_option(name, value, *args, **kwargs)
         group = getattr(value, "instance", None)
         if group is not None:
-            most = group.max_lifetime_days
             option["attrs"]["data-name"] = group.name
-            option["attrs"]["data-rules"] = "\n".join(policy.in_words(group))
-            option["attrs"]["data-max-days"] = "" if most is None else most
-            option["attrs"]["data-default-days"] = group.default_lifetime_days or most or ""
-            option["attrs"]["data-expiry-required"] = "yes" if group.expiry_required or most else ""
+        if self.installation is None:
+            self.installation = policy.installation_policy()
+        rules = policy.rules_of(group, self.installation)
+        # Of an unscoped key's, only where there are any: most installations have none.
+        if group is not None or rules != _NO_RULES:
+            option["attrs"]["data-rules"] = "\n".join(policy.in_words(rules))
+        option["attrs"]["data-max-days"] = rules.max_lifetime.value if rules.max_lifetime else ""
+        option["attrs"]["data-default-days"] = rules.proposed_days or ""
+        option["attrs"]["data-expiry-required"] = "yes" if rules.needs_expiry else ""
         return option
 
 
@@ -160,20 +168,29 @@ class KeyForm(forms.ModelForm[GatewayKey]):
         now, group = clock.now(), cleaned["consumer_group"]
         if not manages_group(self.member, group):
             self.add_error("consumer_group", "Only who manages every group may manage an unscoped key.")
+        rules = policy.rules_of(group)
         try:
-            cleaned["expires_at"] = expires_at = self._expires_at(cleaned, group, now)
+            cleaned["expires_at"] = expires_at = self._expires_at(cleaned, rules, now)
             if self._policy_asked(cleaned):
-                policy.check_expiry(expires_at, group, now)
+                policy.check_expiry(expires_at, rules, now)
         except ValidationError as error:
             # At the field where the member can mend it.
             field = "expires_on" if cleaned["expiry"] == CUSTOM else "expiry"
             self.add_error(field, error.messages)
+        try:
+            if self._networks_asked(cleaned):
+                policy.check_networks(cleaned["allowed_networks"], rules)
+        except ValidationError as error:
+            self.add_error("allowed_networks", error.messages)
         return cleaned
+
+    def _networks_asked(self, cleaned: dict[str, Any]) -> bool:
+        return True
 
     def _policy_asked(self, cleaned: dict[str, Any]) -> bool:
         return True
 
-    def _expires_at(self, cleaned: dict[str, Any], group: ConsumerGroup | None, now: datetime) -> datetime | None:
+    def _expires_at(self, cleaned: dict[str, Any], rules: policy.Rules, now: datetime) -> datetime | None:
         match cleaned["expiry"]:
             case "never":
                 return None
@@ -182,7 +199,7 @@ class KeyForm(forms.ModelForm[GatewayKey]):
             case "custom":
                 if cleaned["expires_on"] is None:
                     raise ValidationError("Choose the date.")
-                return end_of_day(cleaned["expires_on"], group, now)
+                return end_of_day(cleaned["expires_on"], rules, now)
             case days:
                 return now + timedelta(days=int(days))
 
@@ -217,9 +234,14 @@ class EditKeyForm(KeyForm):
         return [(KEEP, f"{kept} (in {duration(expires_at - now)})"), *super()._choices(now)]
 
     def _policy_asked(self, cleaned: dict[str, Any]) -> bool:
+        return self._moved(cleaned) or cleaned["expiry"] != KEEP
+
+    def _networks_asked(self, cleaned: dict[str, Any]) -> bool:
+        return self._moved(cleaned) or cleaned["allowed_networks"] != self.instance.allowed_networks
+
+    def _moved(self, cleaned: dict[str, Any]) -> bool:
         group = cleaned["consumer_group"]
-        moved = (group.pk if group else None) != self.initial.get("consumer_group")
-        return moved or cleaned["expiry"] != KEEP
+        return bool((group.pk if group else None) != self.initial.get("consumer_group"))
 
     def changed(self) -> dict[str, Any]:
         """Return what the verb is to change: an expiry that is kept is not named, so that nothing sets it anew."""
@@ -229,9 +251,8 @@ class EditKeyForm(KeyForm):
         return {name: self.cleaned_data[name] for name in names}
 
 
-def end_of_day(day: date, group: ConsumerGroup | None, now: datetime) -> datetime:
+def end_of_day(day: date, rules: policy.Rules, now: datetime) -> datetime:
     """Return the last second of `day` in the current zone; on the last day that the policy allows, its last instant."""
     end = timezone.make_aware(datetime.combine(day, time(23, 59, 59)))
-    most = group.max_lifetime_days if group is not None and group.max_lifetime_days is not None else MOST_DAYS
-    latest = now + timedelta(days=most)
+    latest = now + timedelta(days=rules.most_days)
     return latest if end > latest and timezone.localdate(latest) == day else end

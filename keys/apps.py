@@ -8,4 +8,4 @@ class KeysConfig(AppConfig):
     verbose_name = "Settings"
 
     def ready(self) -> None:
-        from keys import visibility  # noqa: F401  # registers its rules
+        from keys import joining, visibility  # noqa: F401  # what they register

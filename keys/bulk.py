@@ -1,19 +1,22 @@
 """The same done to many gateway keys at once: seen before, then carried out key by key, with a result for each.
 
-A fix is a verb with its particulars. It says of each key what would become of it, and does it through the verb that
-does it to one (keys/lifecycle.py): rights, policy and state are checked there again.
+A step is a verb with its particulars, done to each key through the verb that does it to one (keys/lifecycle.py):
+rights, policy and state are checked there. A fix is a step that says beforehand what would become of each key.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import QuerySet
 
 from access.models import Member
 from access.refusals import Conflict, Forbidden, record_refusal
@@ -22,7 +25,8 @@ from audit import clock
 from audit.actor import Actor
 from audit.moments import stamp
 from keys import lifecycle, policy
-from keys.models import ConsumerGroup, GatewayKey
+from keys.issuing import IssuedKey
+from keys.models import ConsumerGroup, GatewayKey, InstallationPolicy
 from keys.narrowing import Narrowing, narrowing
 from keys.offers import PERMISSIONS, why_not
 from keys.visibility import manages_all
@@ -32,8 +36,16 @@ MOST_AT_ONCE: Final = 1_000
 type Refusal = GatewayKey.DoesNotExist | Forbidden | Conflict | ValidationError
 
 
-class Fix(ABC):
-    """What is done to each of many keys. verb: whose right and state count (keys/offers.py)."""
+class Step(ABC):
+    """What is done to each of many keys."""
+
+    @abstractmethod
+    def apply(self, actor: Actor, key: GatewayKey, within: Narrowing) -> GatewayKey:
+        """Do it to one key through its verb, whose errors these are."""
+
+
+class Fix(Step):
+    """A step that is seen before it is done. verb: whose right and state count (keys/offers.py)."""
 
     verb: ClassVar[str]
 
@@ -48,10 +60,6 @@ class Fix(ABC):
     def why_not(self, key: GatewayKey, now: datetime) -> str:
         """Say why the key's state or its group's policy does not allow it; "" where they do."""
         return why_not(self.verb, key, now)
-
-    @abstractmethod
-    def apply(self, actor: Actor, key: GatewayKey, within: Narrowing) -> GatewayKey:
-        """Do it to one key through its verb, whose errors these are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +125,17 @@ class Edit(Fix):
 
 @dataclass(frozen=True, slots=True)
 class SetExpiry(Edit):
-    """Let keys expire in so many days, or, where that is less, in as many as their group's policy allows."""
+    """Let keys expire in so many days, or, where that is less, in as many as their policy allows."""
 
     days: int
+    installation: InstallationPolicy = field(default_factory=policy.installation_policy)
 
     def before(self, key: GatewayKey, now: datetime) -> str:
         return stamp(key.expires_at) if key.expires_at else "Never"
 
     def after(self, key: GatewayKey, now: datetime) -> str:
-        cut = f", the most that {key.consumer_group} allows" if self._allowed(key) < self.days else ""
+        most = policy.rules_of(key.consumer_group, self.installation).max_lifetime
+        cut = f", the most that {policy.lower(most.of)} allows" if most is not None and most.value < self.days else ""
         return f"{stamp(self._expires_at(key, now))}{cut}"
 
     def changed(self, key: GatewayKey, now: datetime) -> dict[str, Any]:
@@ -135,8 +145,7 @@ class SetExpiry(Edit):
         return now + timedelta(days=self._allowed(key))
 
     def _allowed(self, key: GatewayKey) -> int:
-        most = key.consumer_group.max_lifetime_days if key.consumer_group else None
-        return self.days if most is None else min(self.days, most)
+        return min(self.days, policy.rules_of(key.consumer_group, self.installation).most_days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +169,10 @@ class ChangeOwner(Edit):
 
 @dataclass(frozen=True, slots=True)
 class Scope(Edit):
-    """Let keys be accepted for the traffic of one group alone. The group's policy holds for the expiry they keep."""
+    """Let keys be accepted for the traffic of one group alone. Its policy holds for what they keep."""
 
     group: ConsumerGroup
+    installation: InstallationPolicy = field(default_factory=policy.installation_policy)
 
     def before(self, key: GatewayKey, now: datetime) -> str:
         return str(key.consumer_group or "All groups")
@@ -175,14 +185,46 @@ class Scope(Edit):
             return reason
         if key.consumer_group == self.group:
             return "In this group already."
+        rules = policy.rules_of(self.group, self.installation)
         try:
-            policy.check_expiry(key.expires_at, self.group, now)
+            policy.check_expiry(key.expires_at, rules, now)
         except ValidationError as error:
             return f"{' '.join(error.messages)} Set its expiry first."
+        try:
+            policy.check_networks(key.allowed_networks, rules)
+            policy.check_running_grace(key.grace_until, rules, now)
+        except ValidationError as error:
+            return " ".join(error.messages)
         return ""
 
     def changed(self, key: GatewayKey, now: datetime) -> dict[str, Any]:
         return {"consumer_group": self.group}
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Step):
+    """Give keys the same other particulars (lifecycle.EDITABLE)."""
+
+    changed: Mapping[str, Any]
+
+    def apply(self, actor: Actor, key: GatewayKey, within: Narrowing) -> GatewayKey:
+        return lifecycle.edit(actor=actor, key_id=key.pk, changed=self.changed, within=within)
+
+
+@dataclass(frozen=True, slots=True)
+class Rotate(Step):
+    """Rotate keys. issued: the new values, by the key's id, in memory for the one answer that shows them."""
+
+    grace: timedelta | None = None
+    renew_expiry: bool = True
+    issued: dict[UUID, IssuedKey] = field(default_factory=dict, init=False, repr=False)
+
+    def apply(self, actor: Actor, key: GatewayKey, within: Narrowing) -> GatewayKey:
+        issued = lifecycle.rotate(
+            actor=actor, key_id=key.pk, grace=self.grace, renew_expiry=self.renew_expiry, within=within
+        )
+        self.issued[key.pk] = issued
+        return issued.key
 
 
 # --- before -----------------------------------------------------------------------------------------------------------
@@ -241,29 +283,57 @@ class BulkResult:
                 return "There is no such key."
 
 
-def apply_many(*, actor: Actor, fix: Fix, key_ids: Iterable[UUID]) -> list[BulkResult]:
-    """Do `fix` to each key on its own, with results in the order given; one that fails never costs the others.
+class NothingDone(Exception):
+    """One at least of several keys that were to be changed together could not be: none was."""
 
-    All together are made known to gateways once. Errors: ValidationError for more than MOST_AT_ONCE keys,
-    before anything is done.
+    def __init__(self, results: list[BulkResult]) -> None:
+        super().__init__("Nothing was done.")
+        self.results = results
+
+
+def apply_many(
+    *,
+    actor: Actor,
+    fix: Step,
+    key_ids: Iterable[UUID],
+    among: QuerySet[GatewayKey] | None = None,
+    together: bool = False,
+) -> list[BulkResult]:
+    """Do `fix` to each key on its own, once, with results in the order given; one that fails never costs the others.
+
+    All together are made known to gateways once. among: the keys that there are, for this actor; None: all.
+    together: do it to all of them or, where one fails, to none. Errors: ValidationError for more than MOST_AT_ONCE
+    keys, before anything is done; NothingDone, when `together`, with what each was refused for.
     """
     unique = list(dict.fromkeys(key_ids))
     if len(unique) > MOST_AT_ONCE:
         message = f"At most {MOST_AT_ONCE:,} keys at once."
         raise ValidationError({"ids": ValidationError(message, code="too_many")})
-    keys = {key.pk: key for key in GatewayKey.objects.filter(pk__in=unique).select_related("consumer_group")}
+    there = GatewayKey.objects.all() if among is None else among
+    keys = {key.pk: key for key in there.filter(pk__in=unique).select_related("consumer_group")}
+    with transaction.atomic() if together else nullcontext():
+        done = _apply_each(actor, fix, unique, keys)
+        results = [done[key_id] for key_id in unique]
+        if together and any(result.error is not None for result in results):
+            raise NothingDone(results)
+    return results
+
+
+def _apply_each(
+    actor: Actor, fix: Step, key_ids: Sequence[UUID], keys: Mapping[UUID, GatewayKey]
+) -> dict[UUID, BulkResult]:
     results = {}
     with narrowing() as change:
         # Every caller locks in one order: where a transaction holds all of these locks (`Idempotency-Key`), two that
         # were given the same keys in another order would wait for each other.
-        for key_id in sorted(unique):
+        for key_id in sorted(key_ids):
             try:
                 if key_id not in keys:
                     raise GatewayKey.DoesNotExist
                 results[key_id] = BulkResult(key_id, fix.apply(actor, keys[key_id], change))
             except (GatewayKey.DoesNotExist, Forbidden, Conflict, ValidationError) as error:
                 results[key_id] = BulkResult(key_id, None, error)
-    return [results[key_id] for key_id in unique]
+    return results
 
 
 def record_refusals(actor: Actor, results: Iterable[BulkResult]) -> None:

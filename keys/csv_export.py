@@ -2,17 +2,77 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final
 
 import tablib
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import Case, CharField, F, FloatField, OuterRef, QuerySet, Subquery, Value, When
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Cast, Coalesce, NullIf
 from import_export.fields import Field
 from import_export.formats.base_formats import CSV
 from import_export.resources import ModelResource
 
 from audit import clock
-from audit.exports import disarm
+from audit.actions import AuditAction
+from audit.csv_cells import Column, Kind
+from audit.exports import Export, disarm
 from keys.models import GatewayKey, KeyVersion
+from keys.status import KeyStatus, in_status
+
+SYSTEM: Final = Value("system")
+
+
+def key_export(now: datetime) -> Export:
+    """Return the file of gateway keys, whose statuses are those at `now`."""
+    return Export(AuditAction.KEY_EXPORTED, "gateway_key", "gateway-keys.csv", key_columns(now))
+
+
+def key_columns(now: datetime) -> tuple[Column, ...]:
+    """Return the columns of a file of gateway keys. What is never among them: a value, or its digest."""
+    return (
+        Column("id", Kind.NUMBER),
+        Column("name", Kind.TEXT),
+        Column("description", Kind.TEXT),
+        Column("consumer_group", Kind.WORD, "consumer_group__slug"),
+        Column("status", Kind.WORD, status_at(now)),
+        Column("hint", Kind.WORD),
+        Column("version", Kind.NUMBER, current_version()),
+        Column("created_at", Kind.INSTANT),
+        Column("created_by", Kind.TEXT, Coalesce("created_by__username", SYSTEM)),
+        Column("owner", Kind.TEXT, "owner__username"),
+        Column("expires_at", Kind.INSTANT),
+        Column("allowed_networks", Kind.LIST),
+        Column("disabled_at", Kind.INSTANT),
+        Column("revoked_at", Kind.INSTANT),
+        Column(
+            "revoked_by",
+            Kind.TEXT,
+            Case(When(revoked_at__isnull=False, then=Coalesce("revoked_by__username", SYSTEM))),
+        ),
+        Column("revoke_reason", Kind.TEXT),
+        Column("total_requests", Kind.NUMBER, Coalesce("metrics__total_requests", Value(0))),
+        Column("last_used_at", Kind.INSTANT, "metrics__last_used_at"),
+        Column("requests_24h", Kind.NUMBER, Coalesce("metrics__requests_24h", Value(0))),
+        Column("error_rate", Kind.NUMBER, _rate("metrics__total_errors", "metrics__total_reported")),
+        Column("error_rate_24h", Kind.NUMBER, _rate("metrics__errors_24h", "metrics__reported_24h")),
+    )
+
+
+def status_at(now: datetime) -> Case:
+    """Return a key's status at `now`, in the query."""
+    statuses = (When(in_status(status, now), then=Value(status.value)) for status in KeyStatus)
+    return Case(*statuses, output_field=CharField())
+
+
+def current_version() -> Subquery:
+    """Return the number of a key's current version, in the query."""
+    return Subquery(KeyVersion.objects.filter(key=OuterRef("pk"), valid_until__isnull=True).values("number"))
+
+
+def _rate(errors: str, reported: str) -> Combinable:
+    return Cast(F(errors), FloatField()) / NullIf(Cast(F(reported), FloatField()), Value(0.0))
+
 
 # The same as in the API's export.
 COLUMNS: Final = (

@@ -23,6 +23,7 @@ from keys import lifecycle
 from keys.issuing import IssuedKey
 from keys.models import GatewayKey
 from keys.networks import accepted_address
+from keys.policy import rules_of
 
 REPLACE: Final = "keys/gatewaykey/<uuid:key_id>/replace/"
 
@@ -35,7 +36,6 @@ def page_of(key_id: object) -> str:
 def secret_of(request: HttpRequest, issued: IssuedKey, title: str) -> Secret:
     """Return the value just made as what the console shows once."""
     key, version = issued.key, issued.version
-    group = key.consumer_group
     old = key.versions.filter(number=version.number - 1).first()
     accepted = old is not None and old.valid_until is not None and old.valid_until > clock.now()
     return Secret(
@@ -51,7 +51,7 @@ def secret_of(request: HttpRequest, issued: IssuedKey, title: str) -> Secret:
             "where": key.narrowing.told(",") if key.narrowing is not None else "",
             "authorize": request.build_absolute_uri("/gateway/v1/authorize"),
             "address": accepted_address(
-                key.allowed_networks, group.allowed_networks if (group := key.consumer_group) else ()
+                key.allowed_networks, *(fence.networks for fence in rules_of(key.consumer_group).fences)
             ),
         },
     )

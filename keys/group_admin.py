@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, cast
 
 from django import forms
 from django.contrib import admin
-from django.core.exceptions import ValidationError
 from django.db.models import Count, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -21,38 +21,17 @@ from access.actors import request_actor
 from access.console import ConsoleAdmin
 from access.kept_filters import keep_list_filters
 from access.models import Member
+from access.overtaken import expected_state
 from access.rules import Role
 from audit.links import entries_link
 from audit.moments import duration, moment
-from keys.groups import EDITABLE, create_group, edit_group
+from keys.groups import EDITABLE, create_group, edit_group, impact_of_edit, state_tag
 from keys.models import ConsumerGroup, GatewayKey
-from keys.networks import clean_networks
-from keys.policy import longest_grace
+from keys.policy_forms import NetworksField, PolicyForm, tell_alignment
+from keys.policy_impact import Impact
 
 
-class NetworksField(forms.CharField):
-    """Networks, one a line, as the list of text that the models keep."""
-
-    widget = UnfoldAdminTextareaWidget(attrs={"rows": 4})
-
-    def prepare_value(self, value: Any) -> Any:
-        return "\n".join(value) if isinstance(value, list) else value
-
-    def to_python(self, value: Any) -> Any:
-        lines = value.splitlines() if isinstance(value, str) else value or []
-        try:
-            return clean_networks(line for line in lines if line.strip())
-        except ValidationError as error:
-            raise ValidationError(error.messages, code="invalid_network") from error
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        try:
-            return bool(list(initial or []) != self.to_python(data))
-        except ValidationError:
-            return True
-
-
-class GroupForm(forms.ModelForm[ConsumerGroup]):
+class GroupForm(PolicyForm[ConsumerGroup]):
     description = forms.CharField(required=False, max_length=2_000, widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}))
     allowed_networks = NetworksField(
         required=False,
@@ -75,14 +54,8 @@ class GroupForm(forms.ModelForm[ConsumerGroup]):
             named = self.instance.managers.values("pk")
             choice.queryset = Member.objects.filter(Q(role=Role.MANAGER) | Q(pk__in=named))
 
-    def clean(self) -> dict[str, Any] | None:
-        """Say it at the field: what the database's constraint would say is its name."""
-        cleaned = super().clean()
-        default, most = (self.cleaned_data.get(field) for field in ("default_lifetime_days", "max_lifetime_days"))
-        if default is not None and most is not None and default > most:
-            error = ValidationError("This is longer than the maximum lifetime.", code="above_maximum")
-            self.add_error("default_lifetime_days", error)
-        return cleaned
+    def impact_of(self, changed: dict[str, Any]) -> Impact:
+        return impact_of_edit(self.instance, changed)
 
 
 @admin.register(ConsumerGroup)
@@ -93,7 +66,7 @@ class ConsumerGroupAdmin(ConsoleAdmin[ConsumerGroup]):
     search_help_text = "Name, slug or description"
     ordering = ("name",)
     show_add_link = False
-    change_form_before_template = "keys/form_token.html"
+    change_form_before_template = "keys/policy_impact.html"
     change_form_outer_before_template = "usage/group_overview.html"
     add_title = "Create Consumer Group"
     actions_list = ("create",)
@@ -103,8 +76,8 @@ class ConsumerGroupAdmin(ConsoleAdmin[ConsumerGroup]):
         (
             "How long keys live",
             {
-                "description": "Existing keys keep the expiry that they have; the policy holds from their next "
-                "change on.",
+                "description": "You are shown which existing keys a stricter rule breaks, and say what is to become "
+                "of them. Where the installation's policy is stricter, that holds.",
                 "fields": ("default_lifetime_days", "max_lifetime_days", "expiry_required", "idle_days"),
             },
         ),
@@ -152,13 +125,27 @@ class ConsumerGroupAdmin(ConsoleAdmin[ConsumerGroup]):
         return HttpResponseRedirect(keep_list_filters(request, reverse("admin:keys_consumergroup_add")))
 
     def verb_create(self, request: HttpRequest, form: forms.ModelForm[ConsumerGroup]) -> ConsumerGroup:
-        return create_group(actor=request_actor(request), **form.cleaned_data)
+        given = {name: value for name, value in form.cleaned_data.items() if name in {"slug", *EDITABLE}}
+        return create_group(actor=request_actor(request), **given)
 
     def verb_edit(
         self, request: HttpRequest, form: forms.ModelForm[ConsumerGroup], obj: ConsumerGroup
     ) -> ConsumerGroup:
         changed = {field: form.cleaned_data[field] for field in form.changed_data if field in EDITABLE}
-        return edit_group(actor=request_actor(request), group_id=obj.pk, changed=changed)
+        return edit_group(
+            actor=request_actor(request),
+            group_id=obj.pk,
+            changed=changed,
+            existing_keys=form.cleaned_data["existing_keys"] or None,
+            expected=expected_state(request),
+        )
+
+    def response_change(self, request: HttpRequest, obj: ConsumerGroup) -> HttpResponse:
+        tell_alignment(request, obj)
+        return super().response_change(request, obj)
+
+    def tag_of(self, obj: ConsumerGroup) -> str:
+        return state_tag(obj)
 
     @display(description="Slug", ordering="slug")
     def slug_text(self, group: ConsumerGroup) -> SafeString:
@@ -205,7 +192,8 @@ def policy_words(group: ConsumerGroup) -> list[str]:
     if group.expiry_required and group.max_lifetime_days is None:
         words.append("expiry mandatory")
     if group.max_grace_seconds is not None:
-        words.append(f"grace up to {duration(longest_grace(group))}" if group.max_grace_seconds else "no grace")
+        span = duration(timedelta(seconds=group.max_grace_seconds))
+        words.append(f"grace up to {span}" if group.max_grace_seconds else "no grace")
     if group.allowed_networks:
         count = len(group.allowed_networks)
         words.append("1 network" if count == 1 else f"{count} networks")

@@ -16,7 +16,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from audit.moments import moment, relative
+from keys.breaches import breaches, in_breach
 from keys.models import GatewayKey, GatewayKeyQuerySet, never_used, unused_since, without_owner
+from keys.policy import Policies, rules_of
 from keys.status import KeyStatus
 
 SOON_DAYS: Final = 7
@@ -144,6 +146,10 @@ def _owner(key: GatewayKey, now: datetime) -> SafeString:
     return format_html('<span class="kt-quiet">{}</span>', words)
 
 
+def _broken(key: GatewayKey, now: datetime) -> str:
+    return " ".join(breach.words for breach in breaches(key, rules_of(key.consumer_group), now))
+
+
 CONCERNS: Final[dict[str, Concern]] = {
     concern.slug: concern
     for concern in (
@@ -199,6 +205,16 @@ CONCERNS: Final[dict[str, Concern]] = {
             _made,
             ("revoke", "disable"),
             joined=_never_used_joined,
+        ),
+        Concern(
+            "breaches_policy",
+            "Breaches policy",
+            "policy_alert",
+            "They were there before their policy became stricter, and were left: bring them into line with it.",
+            lambda now: in_breach(Policies.load(), now),
+            "created_at",
+            _broken,
+            ("align", "revoke"),
         ),
         Concern(
             "no_expiry",

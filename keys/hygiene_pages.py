@@ -28,7 +28,8 @@ from access.console import add_errors
 from access.models import Member
 from access.pages import console_page, page_context
 from audit import clock
-from keys import bulk, hygiene
+from keys import attention, bulk, hygiene  # noqa: F401  # the dashboard's part registers itself
+from keys.alignment import Align
 from keys.bulk import Fix, Plan
 from keys.fix_results import carry_out
 from keys.key_lists import keys_of_page
@@ -154,6 +155,16 @@ FIXES: Final = {
             GroupForm,
             lambda given: bulk.Scope(given["group"]),
             previewed=True,
+        ),
+        FixPage(
+            "align",
+            "Bring into line",
+            "Bring {keys} into line",
+            "A missing or later expiry becomes the one that is allowed, a grace is cut short, networks are narrowed.",
+            "rule",
+            "edit",
+            FixForm,
+            lambda given: Align(),
         ),
         FixPage(
             "end-grace",

@@ -3,14 +3,14 @@
 Each verb runs in one transaction that locks the key, checks right and transition, writes, and records. One after which
 gateways decide otherwise returns when all of their processes do (keys/narrowing.py); the key's `narrowing` tells.
 Common errors: GatewayKey.DoesNotExist; Forbidden (the actor may not); Conflict (the state does not allow it, with
-a code); ValidationError at the field. Nothing is changed by a verb that raises.
+a code); ValidationError at the field; PreconditionFailed where the key is not in the state that is `expected`.
+Nothing is changed by a verb that raises.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,33 +18,28 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from access.models import Member
+from access.preconditions import Precondition
 from access.refusals import Conflict
 from access.rules import require
 from access.text import clean_text, refuse_unknown
+from access.unset import UNSET, Unset
 from audit import clock
 from audit.actions import AuditAction
 from audit.actor import Actor, ActorKind
 from audit.recording import Subject, changes, record
 from keys import policy
+from keys.breaches import BreachKind, breaches
 from keys.issuing import IssuedKey, issue_version
-from keys.models import ConsumerGroup, GatewayKey, KeyVersion
+from keys.models import ConsumerGroup, GatewayKey, InstallationPolicy, KeyVersion
 from keys.narrowing import Kind, Narrowing, narrowing
 from keys.networks import clean_networks
+from keys.snapshots import snapshot, state_tag
 from keys.status import KeyStatus
 
 # What gateways decide by.
 DECIDED_BY: Final = frozenset({"consumer_group", "allowed_networks", "expires_at"})
 EDITABLE: Final = frozenset({"name", "description", "consumer_group", "expires_at", "allowed_networks", "owner"})
 FINAL: Final = frozenset({KeyStatus.REVOKED, KeyStatus.EXPIRED})
-
-
-class Unset(Enum):
-    """Stands for "not said", where None says something."""
-
-    UNSET = "unset"
-
-
-UNSET: Final = Unset.UNSET
 
 
 def create(
@@ -65,7 +60,9 @@ def create(
     now = clock.now()
     # Nobody holds anything of it, but that its value is unknown.
     with narrowing(waits=False) as change, transaction.atomic():
+        installation = policy.standing()
         group = _locked_group(consumer_group)
+        rules = policy.rules_of(group, installation)
         key = GatewayKey(
             name=clean_text(name, field="name", limit=100, required=True),
             description=clean_text(description, field="description", limit=2_000, lines=True),
@@ -77,8 +74,9 @@ def create(
         )
         require(actor, "keys.add_gatewaykey", key)
         if expires_at is UNSET:
-            expires_at = policy.default_expiry(group, now)
-        policy.check_expiry(expires_at, group, now)
+            expires_at = policy.default_expiry(rules, now)
+        policy.check_expiry(expires_at, rules, now)
+        policy.check_networks(key.allowed_networks, rules)
         _set_expiry(key, expires_at, now)
         key.save(force_insert=True)
         issued = issue_version(key, number=1, now=now)
@@ -88,19 +86,28 @@ def create(
     return issued
 
 
-def edit(*, actor: Actor, key_id: UUID, changed: Mapping[str, Any], within: Narrowing | None = None) -> GatewayKey:
+def edit(
+    *,
+    actor: Actor,
+    key_id: UUID,
+    changed: Mapping[str, Any],
+    within: Narrowing | None = None,
+    expected: Precondition | None = None,
+) -> GatewayKey:
     """Give a key other particulars (EDITABLE); what is not named stays. Nothing new is no entry.
 
-    Moving it needs rights on both groups, and the new group's policy holds for the expiry it keeps. A new owner is an
-    active member, or None for nobody. within: the change of several keys that this is part of, as for every verb.
+    Moving it needs rights on both groups, and the new group's policy holds for the expiry, the networks and the grace
+    that it keeps. A new owner is an active member, or None for nobody. within: the change of several keys that this is
+    part of, as for every verb.
     """
     refuse_unknown(changed, EDITABLE)
     with narrowing(within=within) as change, transaction.atomic():
-        key, now = _locked(key_id), clock.now()
+        installation = policy.standing()
+        key, now = _locked(key_id, expected), clock.now()
         require(actor, "keys.change_gatewaykey", key)
         _refuse_when(key, FINAL, "keys.change_gatewaykey", now)
         before = snapshot(key)
-        _apply(key, changed, now)
+        _apply(key, changed, installation, now)
         if key.consumer_group_id != before["consumer_group_id"]:
             require(actor, "keys.change_gatewaykey", key)
         old, new = changes(before, snapshot(key))
@@ -112,22 +119,33 @@ def edit(*, actor: Actor, key_id: UUID, changed: Mapping[str, Any], within: Narr
     return key
 
 
-def rotate(*, actor: Actor, key_id: UUID, grace: timedelta | None = None, renew_expiry: bool = True) -> IssuedKey:
+def rotate(
+    *,
+    actor: Actor,
+    key_id: UUID,
+    grace: timedelta | None = None,
+    renew_expiry: bool = True,
+    within: Narrowing | None = None,
+    expected: Precondition | None = None,
+) -> IssuedKey:
     """Make a new version current and return it with its value, shown this once.
 
     grace: how long the old value stays accepted, 0 = not at all, None = the default within the group's ceiling;
     never beyond the key's own expiry. renew_expiry: set the expiry anew by the key's lifetime.
     """
-    with narrowing() as change, transaction.atomic():
-        key, now = _locked(key_id), clock.now()
+    with narrowing(within=within) as change, transaction.atomic():
+        installation = policy.standing()
+        key, now = _locked(key_id, expected), clock.now()
         permission = "keys.rotate_gatewaykey"
         require(actor, permission, key)
         _refuse_when(key, FINAL | {KeyStatus.DISABLED}, permission, now)
-        grace = policy.chosen_grace(grace, key.consumer_group)
+        rules = policy.rules_of(key.consumer_group, installation)
+        grace = policy.chosen_grace(grace, rules)
         before = snapshot(key)
+        key.idle_from = now
         if renew_expiry and key.lifetime is not None:
             # The lifetime stays as it was chosen, also where today's policy cuts this renewal.
-            key.expires_at = policy.renewed_expiry(key.lifetime, key.consumer_group, now)
+            key.expires_at = policy.renewed_expiry(key.lifetime, rules, now)
             _cut_grace(key)
         old = key.versions.get(valid_until__isnull=True)
         old.valid_until = min(now + grace, key.expires_at) if key.expires_at else now + grace
@@ -145,10 +163,12 @@ def rotate(*, actor: Actor, key_id: UUID, grace: timedelta | None = None, renew_
     return issued
 
 
-def end_grace(*, actor: Actor, key_id: UUID, within: Narrowing | None = None) -> GatewayKey:
+def end_grace(
+    *, actor: Actor, key_id: UUID, within: Narrowing | None = None, expected: Precondition | None = None
+) -> GatewayKey:
     """Refuse every version but the current one from now on. Conflict `not_in_grace` where none is accepted."""
     with narrowing(within=within) as change, transaction.atomic():
-        key, now = _locked(key_id), clock.now()
+        key, now = _locked(key_id, expected), clock.now()
         permission = "keys.end_grace_gatewaykey"
         require(actor, permission, key)
         _refuse_when(key, FINAL, permission, now)
@@ -162,7 +182,12 @@ def end_grace(*, actor: Actor, key_id: UUID, within: Narrowing | None = None) ->
 
 
 def extend_grace(
-    *, actor: Actor, key_id: UUID, until: datetime | None = None, grace: timedelta | None = None
+    *,
+    actor: Actor,
+    key_id: UUID,
+    until: datetime | None = None,
+    grace: timedelta | None = None,
+    expected: Precondition | None = None,
 ) -> GatewayKey:
     """Let every older value that is still accepted be so until a later time. Conflict `not_in_grace` where none is.
 
@@ -170,20 +195,49 @@ def extend_grace(
     ValidationError at `until` or `grace_seconds` for a time that is not later, and one above the group's ceiling.
     """
     with narrowing() as change, transaction.atomic():
-        key, now = _locked(key_id), clock.now()
+        installation = policy.standing()
+        key, now = _locked(key_id, expected), clock.now()
         permission = "keys.extend_grace_gatewaykey"
         require(actor, permission, key)
         _refuse_when(key, FINAL, permission, now)
         in_grace = list(key.versions.filter(valid_until__gt=now))
         if not in_grace:
             raise Conflict("not_in_grace", "No older value of this key is accepted.", permission=permission, obj=key)
-        end = policy.extended_grace(key, until, grace, now)
+        end = policy.extended_grace(key, until, grace, policy.rules_of(key.consumer_group, installation), now)
         before, key.grace_until = key.grace_until, end
         KeyVersion.objects.filter(pk__in=[version.pk for version in in_grace]).update(valid_until=end)
         key.save(update_fields=["grace_until"])
         detail = {"versions": sorted(version.number for version in in_grace)}
         old, new = {"grace_until": before}, {"grace_until": end}
         record(AuditAction.KEY_GRACE_EXTENDED, actor, _about(key), old, new, detail)
+        _changed(key, change)
+    return key
+
+
+def shorten_grace(*, actor: Actor, key_id: UUID, within: Narrowing | None = None) -> GatewayKey:
+    """Let no older value be accepted for longer than policy allows from now. Conflict `within_policy` where none is."""
+    with narrowing(within=within) as change, transaction.atomic():
+        installation = policy.standing()
+        key, now = _locked(key_id), clock.now()
+        permission = "keys.end_grace_gatewaykey"
+        require(actor, permission, key)
+        _refuse_when(key, FINAL, permission, now)
+        end = now + policy.longest_grace(policy.rules_of(key.consumer_group, installation))
+        longer = list(key.versions.filter(valid_until__gt=end))
+        if not longer:
+            message = "No older value of this key is accepted for longer than its policy allows."
+            raise Conflict("within_policy", message, permission=permission, obj=key)
+        KeyVersion.objects.filter(pk__in=[version.pk for version in longer]).update(
+            valid_until=end, closed_at=now if end <= now else None
+        )
+        if end <= now:
+            _grace_is_over(key, actor, longer)
+        else:
+            before, key.grace_until = key.grace_until, end
+            key.save(update_fields=["grace_until"])
+            detail = {"versions": sorted(version.number for version in longer)}
+            old, new = {"grace_until": before}, {"grace_until": end}
+            record(AuditAction.KEY_GRACE_SHORTENED, actor, _about(key), old, new, detail)
         _changed(key, change)
     return key
 
@@ -200,10 +254,12 @@ def close_grace(*, actor: Actor, key_id: UUID) -> bool:
     return True
 
 
-def disable(*, actor: Actor, key_id: UUID, within: Narrowing | None = None) -> GatewayKey:
+def disable(
+    *, actor: Actor, key_id: UUID, within: Narrowing | None = None, expected: Precondition | None = None
+) -> GatewayKey:
     """Refuse the key until it is enabled again."""
     with narrowing(within=within) as change, transaction.atomic():
-        key, now = _locked(key_id), clock.now()
+        key, now = _locked(key_id, expected), clock.now()
         permission = "keys.disable_gatewaykey"
         require(actor, permission, key)
         _refuse_when(key, FINAL | {KeyStatus.DISABLED}, permission, now)
@@ -214,27 +270,39 @@ def disable(*, actor: Actor, key_id: UUID, within: Narrowing | None = None) -> G
     return key
 
 
-def enable(*, actor: Actor, key_id: UUID) -> GatewayKey:
-    """Accept a disabled key again. Conflict `not_disabled` where it is not disabled."""
+def enable(*, actor: Actor, key_id: UUID, expected: Precondition | None = None) -> GatewayKey:
+    """Accept a disabled key again. Conflict `not_disabled` where it is not disabled.
+
+    Conflict `policy_breached` where it breaks the policy of today, which it is to be brought into line with before.
+    """
     with narrowing() as change, transaction.atomic():
-        key, now = _locked(key_id), clock.now()
+        installation = policy.standing()
+        key, now = _locked(key_id, expected), clock.now()
         permission = "keys.enable_gatewaykey"
         require(actor, permission, key)
         _refuse_when(key, FINAL, permission, now)
         if key.disabled_at is None:
             raise Conflict("not_disabled", "This key is not disabled.", permission=permission, obj=key)
-        since, key.disabled_at = key.disabled_at, None
-        key.save(update_fields=["disabled_at"])
+        _refuse_breach(key, policy.rules_of(key.consumer_group, installation), permission, now)
+        since, key.disabled_at, key.idle_from = key.disabled_at, None, now
+        key.save(update_fields=["disabled_at", "idle_from"])
         record(AuditAction.KEY_ENABLED, actor, _about(key), {"disabled_at": since}, {"disabled_at": None})
         _changed(key, change)
     return key
 
 
-def revoke(*, actor: Actor, key_id: UUID, reason: str = "", within: Narrowing | None = None) -> GatewayKey:
+def revoke(
+    *,
+    actor: Actor,
+    key_id: UUID,
+    reason: str = "",
+    within: Narrowing | None = None,
+    expected: Precondition | None = None,
+) -> GatewayKey:
     """Refuse every value of the key for good. Of a revoked key nothing changes, and there is no second entry."""
     reason = clean_text(reason, field="reason", limit=500)
     with narrowing(within=within) as change, transaction.atomic():
-        key = _locked(key_id)
+        key = _locked(key_id, expected)
         require(actor, "keys.revoke_gatewaykey", key)
         # Also of a key that is revoked already: whoever asks again may not know whether the first time has arrived.
         _changed(key, change)
@@ -262,35 +330,18 @@ def expire(*, actor: Actor, key_id: UUID) -> bool:
     return True
 
 
-def snapshot(key: GatewayKey) -> dict[str, Any]:
-    """Return what the audit log says of a key: never anything that a value could be made from."""
-    return {
-        "name": key.name,
-        "description": key.description,
-        "consumer_group": key.consumer_group.slug if key.consumer_group else None,
-        "consumer_group_id": key.consumer_group_id,
-        "allowed_networks": list(key.allowed_networks),
-        "owner": key.owner.username if key.owner else None,
-        "owner_id": key.owner_id,
-        "hint": key.hint,
-        "expires_at": key.expires_at,
-        "lifetime": key.lifetime,
-        "disabled_at": key.disabled_at,
-        "revoked_at": key.revoked_at,
-        "revoke_reason": key.revoke_reason,
-        "grace_until": key.grace_until,
-    }
-
-
 def _changed(key: GatewayKey, change: Narrowing) -> None:
     change.of(Kind.KEY, key.pk)
     key.narrowing = change
 
 
-def _locked(key_id: UUID) -> GatewayKey:
+def _locked(key_id: UUID, expected: Precondition | None = None) -> GatewayKey:
     # Ids never change: whoever writes usage of the key or its group must not wait for a verb, nor a verb for them.
     keys = GatewayKey.objects.select_for_update(of=("self",), no_key=True).select_related("consumer_group", "owner")
-    return keys.get(pk=key_id)
+    key = keys.get(pk=key_id)
+    if expected is not None:
+        expected.require(key, state_tag(key))
+    return key
 
 
 def _locked_group(group: ConsumerGroup | None) -> ConsumerGroup | None:
@@ -309,11 +360,20 @@ def _refuse_when(key: GatewayKey, statuses: frozenset[KeyStatus], permission: st
         raise Conflict(f"key_{status}", f"This key is {status}. {way_out}", permission=permission, obj=key)
 
 
-def _apply(key: GatewayKey, changed: Mapping[str, Any], now: datetime) -> None:
+def _refuse_breach(key: GatewayKey, rules: policy.Rules, permission: str, now: datetime) -> None:
+    """Raise where `rules` are broken by what the key has. Not by its idleness: that it was disabled explains it."""
+    broken = [breach for breach in breaches(key, rules, now) if breach.kind is not BreachKind.IDLE]
+    if broken:
+        message = f"This key breaks its policy. {' '.join(breach.words for breach in broken)} Edit it first."
+        raise Conflict("policy_breached", message, permission=permission, obj=key)
+
+
+def _apply(key: GatewayKey, changed: Mapping[str, Any], installation: InstallationPolicy, now: datetime) -> None:
     if "name" in changed:
         key.name = clean_text(changed["name"], field="name", limit=100, required=True)
     if "description" in changed:
         key.description = clean_text(changed["description"], field="description", limit=2_000, lines=True)
+    networks = key.allowed_networks
     if "allowed_networks" in changed:
         key.allowed_networks = clean_networks(changed["allowed_networks"])
     # Who is the owner already may stay it, also where they were taken out meanwhile.
@@ -321,14 +381,19 @@ def _apply(key: GatewayKey, changed: Mapping[str, Any], now: datetime) -> None:
         key.owner = _active(changed["owner"])
     moved = "consumer_group" in changed and _group_id(changed["consumer_group"]) != key.consumer_group_id
     if moved:
-        key.consumer_group = _locked_group(changed["consumer_group"])
+        key.consumer_group, key.idle_from = _locked_group(changed["consumer_group"]), now
+    rules = policy.rules_of(key.consumer_group, installation)
+    if moved or ("allowed_networks" in changed and key.allowed_networks != networks):
+        policy.check_networks(key.allowed_networks, rules)
     reset = "expires_at" in changed and changed["expires_at"] != key.expires_at
     expires_at = changed["expires_at"] if reset else key.expires_at
     if moved or reset:
-        policy.check_expiry(expires_at, key.consumer_group, now)
+        policy.check_expiry(expires_at, rules, now)
     if reset:
         _set_expiry(key, expires_at, now)
         _cut_grace(key)
+    if moved:
+        policy.check_running_grace(key.grace_until, rules, now)
 
 
 def _group_id(group: ConsumerGroup | None) -> int | None:
@@ -342,7 +407,7 @@ def _set_expiry(key: GatewayKey, expires_at: datetime | None, now: datetime) -> 
 
 def _show_hint(issued: IssuedKey) -> None:
     issued.key.hint = issued.version.hint
-    issued.key.save(update_fields=["hint", "expires_at", "grace_until"])
+    issued.key.save(update_fields=["hint", "expires_at", "grace_until", "idle_from"])
 
 
 def _cut_grace(key: GatewayKey) -> None:

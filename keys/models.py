@@ -21,6 +21,7 @@ from audit import clock
 from keys.status import KeyStatus, VersionState, in_status, status_of
 
 if TYPE_CHECKING:
+    from keys.bulk import BulkResult
     from keys.narrowing import Narrowing
 
 # A hundred years: long enough for any policy, short enough for every database's arithmetic.
@@ -39,20 +40,9 @@ def days_field(label: str, help_text: str) -> models.PositiveIntegerField[int | 
     )
 
 
-class ConsumerGroup(models.Model):
-    """The team or application family that keys are scoped to, and the policy for them."""
+class PolicyFields(models.Model):
+    """The rules that a consumer group, or the installation, sets for keys. Which of both holds: keys/policy.py."""
 
-    name = models.CharField(max_length=100, unique=True)
-    slug = models.SlugField(
-        max_length=60, unique=True, help_text="What gateways call it; fixed once the group is created."
-    )
-    description = models.TextField(blank=True, max_length=2_000)
-    managers = models.ManyToManyField(
-        Member,
-        blank=True,
-        related_name="managed_groups",
-        help_text="Only these Managers (and Admins) manage the group's keys. None named: every Manager does.",
-    )
     default_lifetime_days = days_field("default lifetime (days)", "The expiry proposed for a new key.")
     max_lifetime_days = days_field("maximum lifetime (days)", "No key may be set to expire later than this.")
     expiry_required = models.BooleanField("expiry is mandatory", default=False)
@@ -67,33 +57,75 @@ class ConsumerGroup(models.Model):
         default=list, blank=True, help_text="Networks (CIDR) that the group's traffic may come from. None: anywhere."
     )
     idle_days = days_field("revoke when unused for (days)", "Keys that nobody has used for so long are revoked.")
-    created_at = models.DateTimeField("created", default=clock.now, editable=False)
+    # Since when that is the rule, or a shorter span than it was: nobody is revoked for it without a warning.
+    idle_since = models.DateTimeField(null=True, blank=True, editable=False)
 
-    # What the verb that returned this object made known of its change.
+    # What the verb that returned this object made known of its change, and what became of the keys that it broke.
     narrowing: Narrowing | None = None
+    alignment: list[BulkResult] | None = None
+
+    class Meta:
+        abstract = True
+
+
+def policy_constraints(prefix: str) -> list[models.CheckConstraint]:
+    """Return what the database holds of a policy's rules; prefix: of the constraints' names."""
+    return [
+        models.CheckConstraint(
+            condition=Q(default_lifetime_days__isnull=True)
+            | Q(max_lifetime_days__isnull=True)
+            | Q(default_lifetime_days__lte=F("max_lifetime_days")),
+            name=f"{prefix}_default_lifetime_within_maximum",
+        ),
+        *(
+            models.CheckConstraint(
+                condition=Q(**{f"{field}__isnull": True}) | Q(**{f"{field}__gte": 1, f"{field}__lte": MOST_DAYS}),
+                name=f"{prefix}_{field}_in_range",
+            )
+            for field in ("default_lifetime_days", "max_lifetime_days", "idle_days")
+        ),
+    ]
+
+
+class ConsumerGroup(PolicyFields):
+    """The team or application family that keys are scoped to, and the policy for them."""
+
+    name = models.CharField(max_length=100, unique=True)
+    slug = models.SlugField(
+        max_length=60, unique=True, help_text="What gateways call it; fixed once the group is created."
+    )
+    description = models.TextField(blank=True, max_length=2_000)
+    managers = models.ManyToManyField(
+        Member,
+        blank=True,
+        related_name="managed_groups",
+        help_text="Only these Managers (and Admins) manage the group's keys. None named: every Manager does.",
+    )
+    created_at = models.DateTimeField("created", default=clock.now, editable=False)
 
     class Meta:
         ordering = ["name"]
         constraints = [
             models.CheckConstraint(condition=~Q(name=""), name="group_name_given"),
             models.CheckConstraint(condition=~Q(slug=""), name="group_slug_given"),
-            models.CheckConstraint(
-                condition=Q(default_lifetime_days__isnull=True)
-                | Q(max_lifetime_days__isnull=True)
-                | Q(default_lifetime_days__lte=F("max_lifetime_days")),
-                name="group_default_lifetime_within_maximum",
-            ),
-            *(
-                models.CheckConstraint(
-                    condition=Q(**{f"{field}__isnull": True}) | Q(**{f"{field}__gte": 1, f"{field}__lte": MOST_DAYS}),
-                    name=f"group_{field}_in_range",
-                )
-                for field in ("default_lifetime_days", "max_lifetime_days", "idle_days")
-            ),
+            *policy_constraints("group"),
         ]
 
     def __str__(self) -> str:
         return self.name
+
+
+class InstallationPolicy(PolicyFields):
+    """The policy for every key of the installation, in a group or not. One row; written by keys/installation.py."""
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(pk=1), name="installation_policy_once"),
+            *policy_constraints("installation"),
+        ]
+
+    def __str__(self) -> str:
+        return "The installation"
 
 
 class GatewayKeyQuerySet(models.QuerySet["GatewayKey"]):
@@ -107,7 +139,10 @@ class GatewayKeyQuerySet(models.QuerySet["GatewayKey"]):
 
     def usable(self, at: datetime | None = None) -> GatewayKeyQuerySet:
         """Narrow to keys that some value of is accepted for."""
-        return self.in_status(KeyStatus.ACTIVE, KeyStatus.ROTATING, at=at)
+        at = at or clock.now()
+        # Active or rotating, without asking which: as the index of these has it.
+        lives = Q(expires_at__isnull=True) | Q(expires_at__gt=at)
+        return self.filter(lives, revoked_at__isnull=True, disabled_at__isnull=True)
 
     def expiring_within(self, days: int, at: datetime | None = None) -> GatewayKeyQuerySet:
         """Narrow to keys that will expire in the next `days` days; expired and revoked ones are past that."""
@@ -188,6 +223,8 @@ class GatewayKey(models.Model):
     revoke_reason = models.CharField(max_length=500, blank=True)
     # When the last version in grace will be refused; what `rotating` is derived from.
     grace_until = models.DateTimeField(null=True, blank=True)
+    # What its idleness is counted from at the earliest: when it was last enabled, rotated or moved; None = created.
+    idle_from = models.DateTimeField(null=True, blank=True)
     # What the jobs have recorded of what time decided. No decision ever looks at it.
     expiry_recorded_at = models.DateTimeField(null=True, blank=True)
 
@@ -225,6 +262,12 @@ class GatewayKey(models.Model):
                 fields=["expires_at"],
                 name="key_expiry_due",
                 condition=Q(expires_at__isnull=False, expiry_recorded_at__isnull=True, revoked_at__isnull=True),
+            ),
+            # To count those that are accepted, without a look at the table.
+            models.Index(
+                fields=["expires_at"],
+                name="key_usable",
+                condition=Q(revoked_at__isnull=True, disabled_at__isnull=True),
             ),
             models.Index(fields=["grace_until"], name="key_grace", condition=Q(grace_until__isnull=False)),
             models.Index(fields=["revoked_at"], name="key_revoked", condition=Q(revoked_at__isnull=False)),

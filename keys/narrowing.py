@@ -29,6 +29,7 @@ class Kind(StrEnum):
     KEY = "key"
     GROUP = "group"
     GATEWAY = "gateway"
+    POLICY = "policy"
 
 
 class Fact(NamedTuple):

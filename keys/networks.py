@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 from django.core.exceptions import ValidationError
 
@@ -30,6 +31,27 @@ def clean_networks(networks: Iterable[str], *, field: str = "allowed_networks") 
     return list(cleaned)
 
 
+type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def outside(networks: Iterable[str], allowed: Iterable[str]) -> list[str]:
+    """Return those of `networks` that do not lie whole in one of `allowed`; none where that is empty: anywhere."""
+    around = _parsed(allowed)
+    return [network for network in networks if around and not _lies_in(_network(network), around)]
+
+
+def narrowed_to(networks: Iterable[str], allowed: Iterable[str]) -> list[str]:
+    """Return the part of `networks` that lies in `allowed`, which names some; [] where no part of them does."""
+    around, parts = _parsed(allowed), dict[str, None]()
+    for network in map(_network, networks):
+        for part in around:
+            if _lies_in(network, (part,)):
+                parts[str(network)] = None
+            elif _lies_in(part, (network,)):
+                parts[str(part)] = None
+    return list(parts)
+
+
 def accepted_address(*lists: Iterable[str]) -> str:
     """Return an address that is in a network of each list, an empty one allowing every address; "" for any at all.
 
@@ -44,3 +66,19 @@ def accepted_address(*lists: Iterable[str]) -> str:
             pairs = ((one, other) for one in within for other in allowed)
             within = [max(pair, key=lambda n: n.prefixlen) for pair in pairs if pair[0].overlaps(pair[1])]
     return str(within[0].network_address) if within else ""
+
+
+@lru_cache(maxsize=4_096)
+def _network(text: str) -> Network:
+    return ipaddress.ip_network(text)
+
+
+def _parsed(networks: Iterable[str]) -> tuple[Network, ...]:
+    return tuple(map(_network, networks))
+
+
+def _lies_in(network: Network, around: Iterable[Network]) -> bool:
+    return any(
+        network.version == other.version and other.prefixlen <= network.prefixlen and network.network_address in other
+        for other in around
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
 from django.http import HttpRequest
@@ -13,16 +11,17 @@ from rest_framework import serializers
 from access.models import Member
 from access.serializers import (
     FlagField,
-    IdField,
     InstantField,
     NumberField,
+    OneOfField,
     StrictSerializer,
     TextField,
     TextListField,
 )
 from audit import clock
-from keys.groups import POLICY
 from keys.models import MOST_DAYS, MOST_GRACE_SECONDS, ConsumerGroup, GatewayKey, KeyVersion
+from keys.policy import POLICY
+from keys.policy_impact import ExistingKeys
 from keys.status import KeyStatus, VersionState
 
 # --- keys, as they are shown ------------------------------------------------------------------------------------------
@@ -128,17 +127,6 @@ def name_of(member: Member | None) -> str:
     return member.username if member else "system"
 
 
-def etag_of(key: GatewayKey) -> str:
-    """Return the ETag of what verbs change of a key. Its figures change all the time and are not part of it."""
-    facts = [
-        *(getattr(key, field) for field in ("id", "name", "description", "consumer_group_id", "allowed_networks")),
-        key.owner_id,
-        *(getattr(key, field) for field in ("expires_at", "disabled_at", "revoked_at", "revoke_reason")),
-        sorted((version.number, str(version.valid_until)) for version in key.versions.all()),
-    ]
-    return f'"{hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:32]}"'
-
-
 def _instant(at: Any) -> Any:
     return serializers.DateTimeField().to_representation(at) if at else None
 
@@ -223,26 +211,6 @@ class Revocation(StrictSerializer):
     reason = TextField(required=False)
 
 
-class BulkRevocation(Revocation):
-    ids = serializers.ListField(child=IdField(), allow_empty=False, max_length=1_000)
-
-
-class RevokeError(serializers.Serializer[Any]):
-    code = serializers.CharField()
-    detail = serializers.CharField()
-
-
-class RevokeResultJSON(serializers.Serializer[Any]):
-    id = serializers.UUIDField()
-    revoked = serializers.BooleanField()
-    status = serializers.ChoiceField(KeyStatus.choices, allow_null=True)
-    error = RevokeError(allow_null=True)
-
-
-class RevokeResultsJSON(serializers.Serializer[Any]):
-    results = RevokeResultJSON(many=True)
-
-
 # --- groups -----------------------------------------------------------------------------------------------------------
 
 
@@ -278,12 +246,9 @@ def _days(help_text: str) -> NumberField:
     return NumberField(required=False, allow_null=True, min_value=1, max_value=MOST_DAYS, help_text=help_text)
 
 
-class GroupChanges(StrictSerializer):
-    """What is absent stays."""
+class PolicyRules(StrictSerializer):
+    """The rules of a policy. What is absent stays."""
 
-    name = TextField(required=False)
-    description = TextField(required=False)
-    managers = ManagersField(required=False, help_text="Usernames of Managers. Empty: every Manager.")
     default_lifetime_days = _days("The expiry proposed for a new key.")
     max_lifetime_days = _days("No key may be set to expire later than this.")
     expiry_required = FlagField(required=False)
@@ -292,6 +257,27 @@ class GroupChanges(StrictSerializer):
     idle_days = _days("Keys that nobody has used for so long are revoked.")
 
 
-class NewGroup(GroupChanges):
+class GroupRules(PolicyRules):
+    """What is absent stays."""
+
+    name = TextField(required=False)
+    description = TextField(required=False)
+    managers = ManagersField(required=False, help_text="Usernames of Managers. Empty: every Manager.")
+
+
+class PolicyChanges(PolicyRules):
+    existing_keys = OneOfField(
+        choices=list(ExistingKeys),
+        required=False,
+        help_text="What is to become of keys that the change breaks: `leave` them as they are, listed as breaking "
+        "their policy, or `align` them, which brings each into line. Absent: 409 `policy_breaks_keys`.",
+    )
+
+
+class GroupChanges(GroupRules, PolicyChanges):
+    """What is absent stays."""
+
+
+class NewGroup(GroupRules):
     name = TextField()
     slug = TextField(max_length=60, help_text="What gateways call it; fixed once the group is created.")

@@ -5,18 +5,22 @@ Each sweep is idempotent and safe beside another one: every key is checked again
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from audit import clock
 from audit.actor import Actor
+from audit.moments import stamp
 from keys import lifecycle
-from keys.models import ConsumerGroup, GatewayKey
+from keys.breaches import LIVE, live
+from keys.idle import counts_wanted, may_revoke, quiet_for, revoked_at
+from keys.models import ConsumerGroup, GatewayKey, PolicyFields
 from keys.narrowing import Narrowing, narrowing
+from keys.policy import Idle, in_days, installation_policy, rules_of, standing, whose
 
 # Keys a batch; a sweep goes on until nothing is due.
 BATCH: Final = 200
@@ -51,36 +55,51 @@ def close_due_grace() -> int:
 
 
 def revoke_idle() -> int:
-    """Revoke the keys that were not used for as long as their group's policy says; returns how many."""
+    """Revoke the keys that were not used for as long as a policy says, and say why; returns how many.
+
+    A rule that is new revokes nobody before its warning is over (keys/idle.py).
+    """
+    counts_wanted.send(sender=GatewayKey)
     revoked = 0
-    for group in ConsumerGroup.objects.filter(idle_days__isnull=False):
-        while key_ids := _ids(_idle(group, clock.now())):
+    for one in (installation_policy(), *ConsumerGroup.objects.filter(idle_days__isnull=False)):
+        while key_ids := _ids(_idle(one, clock.now())):
             with narrowing() as change:
-                done = sum(_revoke_if_idle(change, group, key_id) for key_id in key_ids)
+                done = sum(_revoke_if_idle(change, key_id) for key_id in key_ids)
             revoked += done
             if not done:
                 break
     return revoked
 
 
-def _idle(group: ConsumerGroup, now: datetime) -> QuerySet[GatewayKey]:
-    since = now - timedelta(days=group.idle_days or 0)
-    # `metrics` is a model of the usage house, reached by its name (design §10).
-    unused = Q(metrics__last_used_at__isnull=True) | Q(metrics__last_used_at__lt=since)
-    keys = GatewayKey.objects.filter(unused, consumer_group=group, created_at__lt=since, revoked_at__isnull=True)
-    return keys.filter(Q(expires_at__isnull=True) | Q(expires_at__gt=now)).order_by("created_at", "pk")
+def _idle(one: PolicyFields, now: datetime) -> QuerySet[GatewayKey]:
+    """Return the keys that this policy alone lets be revoked now."""
+    rule = Idle(one.idle_days, one.idle_since, whose(one)) if one.idle_days is not None else None
+    if rule is None or not may_revoke(rule, now):
+        return GatewayKey.objects.none()
+    keys = GatewayKey.objects.filter(quiet_for(rule.days, now), live(now))
+    if isinstance(one, ConsumerGroup):
+        keys = keys.filter(consumer_group=one)
+    return keys.order_by("created_at", "pk")
 
 
-def _revoke_if_idle(change: Narrowing, group: ConsumerGroup, key_id: UUID) -> bool:
+def _revoke_if_idle(change: Narrowing, key_id: UUID) -> bool:
     with transaction.atomic():
-        # The lock first: a use recorded or a policy changed since the list was made spares the key.
+        # No policy changes meanwhile; then the lock: a use recorded since the list was made spares the key.
+        installation = standing()
         GatewayKey.objects.select_for_update(no_key=True).get(pk=key_id)
-        current = ConsumerGroup.objects.get(pk=group.pk)
-        if current.idle_days is None or not _idle(current, clock.now()).filter(pk=key_id).exists():
+        key = GatewayKey.objects.select_related("consumer_group", "metrics").get(pk=key_id)
+        now = clock.now()
+        end = revoked_at(key, rules_of(key.consumer_group, installation))
+        if end is None or end[0] >= now or key.status_at(now) not in LIVE:
             return False
-        reason = f"Unused for {current.idle_days} days, the limit that {current.name} sets."
-        lifecycle.revoke(actor=Actor.system("idle keys"), key_id=key_id, reason=reason, within=change)
+        lifecycle.revoke(actor=Actor.system("idle keys"), key_id=key_id, reason=_reason(key, end[1]), within=change)
     return True
+
+
+def _reason(key: GatewayKey, rule: Idle) -> str:
+    last_used_at = getattr(getattr(key, "metrics", None), "last_used_at", None)
+    used = f"last used {stamp(last_used_at)}" if last_used_at is not None else "never used"
+    return f"Unused for {in_days(rule.days)}: {used}. {rule.of} revokes such keys."
 
 
 def _ids(keys: QuerySet[GatewayKey]) -> list[UUID]:

@@ -2,6 +2,7 @@
 
 A group that names managers is managed by them alone (and Admins), one that names none by every Manager. An unscoped
 key reaches every group, so only who may manage every group may manage it; every Manager it concerns may see it.
+Who comes with an access key of chosen groups (access/limits.py) sees and manages no more than the keys of these.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, Func, OuterRef, Q, QuerySet, UUIDField
+from django.db.models.fields.related_lookups import RelatedIn
 from django.db.models.sql.compiler import SQLCompiler
 
 from access.models import Member
@@ -28,6 +31,8 @@ def managed_groups(member: Member) -> QuerySet[ConsumerGroup]:
 
 def manages_group(member: Member, group: ConsumerGroup | None) -> bool:
     """Say whether keys of `group` are this member's to change; None asks for unscoped keys: every group."""
+    if not member.limits.cover(group.pk if group is not None else None):
+        return False
     if member.role == Role.ADMIN:
         return True
     if member.role != Role.MANAGER:
@@ -39,24 +44,56 @@ def manages_group(member: Member, group: ConsumerGroup | None) -> bool:
 
 def manages_all(member: Member, group_ids: Collection[int | None]) -> dict[int | None, bool]:
     """Return, for each of these groups (None: unscoped), what `manages_group` says, in two queries for all."""
+    cover = member.limits.cover
     if member.role != Role.MANAGER:
-        return dict.fromkeys(group_ids, member.role == Role.ADMIN)
+        return {group_id: member.role == Role.ADMIN and cover(group_id) for group_id in group_ids}
     managed = set(managed_groups(member).values_list("pk", flat=True))
     unscoped = None in group_ids and not ConsumerGroup.objects.exclude(pk__in=managed).exists()
-    return {group_id: unscoped if group_id is None else group_id in managed for group_id in group_ids}
+    theirs = {group_id: unscoped if group_id is None else group_id in managed for group_id in group_ids}
+    return {group_id: cover(group_id) and yes for group_id, yes in theirs.items()}
+
+
+def seen_groups(member: Member) -> QuerySet[ConsumerGroup]:
+    """Return the groups whose keys a member sees."""
+    groups = managed_groups(member) if member.role == Role.MANAGER else ConsumerGroup.objects.all()
+    limits = member.limits
+    return groups if limits.group_ids is None else groups.filter(pk__in=limits.group_ids)
+
+
+def sees_every_key(member: Member) -> bool:
+    """Say whether no key, and nothing that belongs to one, is hidden from this member."""
+    return member.role != Role.MANAGER and member.limits.group_ids is None
 
 
 @visibility_rule(ConsumerGroup)
 def visible_groups(member: Member, queryset: QuerySet[ConsumerGroup]) -> QuerySet[ConsumerGroup]:
-    return queryset.filter(pk__in=managed_groups(member).values("pk")) if member.role == Role.MANAGER else queryset
+    return queryset if sees_every_key(member) else queryset.filter(pk__in=seen_groups(member).values("pk"))
 
 
 def reachable_keys(member: Member, prefix: str = "") -> Q:
-    """Return the condition for rows that belong, through `prefix`, to a key which a Manager sees."""
-    if member.role != Role.MANAGER:
+    """Return the condition for rows that belong, through `prefix`, to a key which a member sees."""
+    if sees_every_key(member):
         return Q()
-    groups = managed_groups(member).values("pk")
-    return Q(**{f"{prefix}consumer_group__in": groups}) | Q(**{f"{prefix}consumer_group__isnull": True})
+    groups = seen_groups(member).values("pk")
+    unscoped = Q(**{f"{prefix}consumer_group__isnull": True}) if member.limits.cover(None) else Q()
+    return Q(**{f"{prefix}consumer_group__any_of": groups}) | unscoped
+
+
+class AnyOf(RelatedIn):
+    """IN, for a subquery with few rows, which PostgreSQL looks up in an index.
+
+    Of IN (SELECT …) beside an OR it believes that half of the table fits, and goes through all of it.
+    """
+
+    lookup_name = "any_of"
+
+    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
+        group, of_group = self.process_lhs(compiler, connection)
+        groups, of_groups = self.process_rhs(compiler, connection)
+        return f"{group} = ANY(ARRAY{groups})", (*of_group, *of_groups)
+
+
+models.ForeignKey.register_lookup(AnyOf)
 
 
 @visibility_rule(GatewayKey)
@@ -79,12 +116,13 @@ def may_touch_key(member: Member, permission: str, key: GatewayKey) -> bool:
 @visibility_rule(AuditEntry)
 def visible_entries(member: Member, queryset: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
     """A Manager reads their own actions, and all about the keys they manage."""
-    if member.role != Role.MANAGER:
+    if sees_every_key(member):
         return queryset
     own = Q(actor_kind=ActorKind.MEMBER.value, actor_id=str(member.pk))
     # Asked for each entry, newest first: the ids of all keys they see would have to be written out before the first.
     keys = member.visible(GatewayKey.objects.filter(pk=KeyOfEntry(OuterRef("object_type"), OuterRef("object_id"))))
-    return queryset.filter(own | Q(Exists(keys), object_type="gateway_key"))
+    theirs = Q(Exists(keys), object_type="gateway_key")
+    return queryset.filter(own | theirs if member.limits.group_ids is None else theirs)
 
 
 class KeyOfEntry(Func):

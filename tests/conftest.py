@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -71,6 +72,20 @@ def _host_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Let time-machine move the one clock on PostgreSQL as well; the clock's own tests keep the database's."""
     if not request.node.get_closest_marker("database_clock"):
         monkeypatch.setattr("audit.clock._from_database", lambda: datetime.now(UTC))
+
+
+@pytest.fixture(autouse=True)
+def _no_copies_of_others() -> Iterator[None]:
+    """Let no test's log be compared with the copies of another's checkpoints."""
+    copies = settings.KEEPTRUSTS_CHECKPOINT_FILE
+    yield
+    copies.unlink(missing_ok=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_exports_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin with no export running: one that a test asked for and did not read would count until it is collected."""
+    monkeypatch.setattr("audit.export_slots._running", {})
 
 
 # --- the audit log is append-only, and a transactional test must still leave nothing behind ---------------------------

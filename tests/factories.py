@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from itertools import count
 from typing import Any, Final
 
@@ -52,6 +51,6 @@ def make_gateway(name: str | None = None, **particulars: Any) -> IssuedToken:
     return create_gateway(actor=TESTS, name=name or f"gateway-{next(_numbers):06}", **particulars)
 
 
-def make_access_key(owner: Member, *, name: str = "tests", expires_at: datetime | None = None) -> IssuedAccessKey:
-    """Make an access key of `owner` and return it with its value."""
-    return create_access_key(actor=TESTS, owner=owner, name=name, expires_at=expires_at)
+def make_access_key(owner: Member, *, name: str = "tests", **particulars: Any) -> IssuedAccessKey:
+    """Make an access key of `owner` and return it with its value. particulars: as for `create_access_key`."""
+    return create_access_key(actor=TESTS, owner=owner, name=name, **particulars)

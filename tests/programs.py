@@ -87,9 +87,12 @@ PROGRAMS = {
     for program in (
         Program("postgresql", _postgresql, "postgresql", "the suite on PostgreSQL and Redis"),
         Program("redis", _on_path("redis-server"), "redis-server", "the suite on PostgreSQL and Redis"),
+        Program("pgbouncer", _on_path("pgbouncer"), "pgbouncer", "the test behind a pooler"),
         Program("nginx", _on_path("nginx"), "nginx", "the tests of nginx"),
         Program("caddy", _on_path("caddy"), "caddy", "the tests of Caddy"),
         Program("envoy", _envoy, None, "the tests of Envoy"),
+        Program("curl", _on_path("curl"), "curl", "the pipelines of docs/automation.md"),
+        Program("jq", _on_path("jq"), "jq", "the pipelines of docs/automation.md"),
         Program("chromium", _on_path("chromium", "chromium-browser", "google-chrome"), "chromium", "the browser tests"),
     )
 }

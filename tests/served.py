@@ -41,25 +41,32 @@ def own_database(name: str) -> Iterator[str]:
 class Served:
     """Web alone, without worker and beat: what is asked and reported needs neither."""
 
-    def __init__(self, folder: Path, database_url: str) -> None:
+    def __init__(
+        self, folder: Path, database_url: str, application: str = "keeptrusts.asgi", **environment: str
+    ) -> None:
+        self._application = application
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         self._environment = clean_environment(
-            KEEPTRUSTS_DATA_DIR=str(folder), KEEPTRUSTS_SECRET_KEY=secrets.token_urlsafe(50), PORT=str(self.port)
+            KEEPTRUSTS_DATA_DIR=str(folder),
+            KEEPTRUSTS_SECRET_KEY=secrets.token_urlsafe(50),
+            PORT=str(self.port),
+            **environment,
         )
         if database_url:
             self._environment |= {"DATABASE_URL": database_url, "REDIS_URL": os.environ["REDIS_URL"]}
         manage(self._environment, "migrate", "--verbosity", "0")
         manage(self._environment, "create_member", "ada", "--role", "admin", stdin=PASSWORD + "\n")
-        key = manage(self._environment, "create_access_key", "ada", "--name", "tests").strip()
-        self._admin = httpx.Client(base_url=self.base, timeout=30, headers={"Authorization": f"Bearer {key}"})
+        self.access_key = manage(self._environment, "create_access_key", "ada", "--name", "tests").strip()
+        bearer = {"Authorization": f"Bearer {self.access_key}"}
+        self._admin = httpx.Client(base_url=self.base, timeout=30, headers=bearer)
         self._running: AbstractContextManager[Watched] | None = None
         self.web: Watched | None = None
 
     def start(self) -> None:
         """Return when it answers."""
         server = [sys.executable, "-m", "granian", "--interface", "asgi", "--host", "127.0.0.1"]
-        server += ["--port", str(self.port), "--log-level", "warning", "keeptrusts.asgi:application"]
+        server += ["--port", str(self.port), "--log-level", "warning", f"{self._application}:application"]
         self._running = running(server, self._environment)
         self.web = self._running.__enter__()
         assert eventually(self._answers, 30), self.web.output
@@ -81,6 +88,12 @@ class Served:
         answer = self._admin.request(method, "/api/v1" + path, json=body)
         assert answer.status_code in {200, 201}, (method, path, answer.status_code, answer.text)
         return answer.json()
+
+    def access_key_of(self, role: str) -> str:
+        """Add a member of this role and return the value of an access key of theirs."""
+        name = f"{role}-{secrets.token_hex(4)}"
+        manage(self._environment, "create_member", name, "--role", role, stdin=PASSWORD + "\n")
+        return manage(self._environment, "create_access_key", name, "--name", "tests").strip()
 
     def _answers(self) -> bool:
         with suppress(httpx.TransportError):

@@ -16,7 +16,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "keys": {"access", "audit"},
     "usage": {"keys", "access", "audit"},
     "gateways": {"usage", "keys", "access", "audit"},
-    "keeptrusts": {"gateways", "usage", "keys", "access", "audit"},
+    "webhooks": {"keys", "access", "audit"},
+    "keeptrusts": {"webhooks", "gateways", "usage", "keys", "access", "audit"},
 }
 
 

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -16,16 +17,20 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import action, display
 from unfold.paginator import InfinitePaginator
 
+from access.actors import request_actor
 from access.console import ConsoleAdmin
 from access.list_filters import VisibleDropdownFilter
 from access.models import Member
 from access.tokens import HINT_LENGTH
+from audit.console_export import export_list, to_list
 from audit.list_filters import DayRangeFilter
 from audit.moments import moment
-from audit.narrowing import carried, days, with_filters
+from audit.narrowing import with_filters
 from keys.models import GatewayKey, KeyVersion
 from usage import cutover_page  # noqa: F401  # its page registers itself
+from usage.csv_export import EVENTS
 from usage.models import Outcome, UsageEvent
+from usage.newest import newest
 from usage.reasons import REASONS
 
 STATUS_CLASSES: Final = {
@@ -37,8 +42,11 @@ STATUS_CLASSES: Final = {
     "errors": "Errors (4xx and 5xx)",
     "none": "Not reported",
 }
+# What the sums of a day do not tell apart, in words.
+SUMS_LACK: Final = {"q": "the search", "status_class": "status"}
 # So many keys a search by name looks at; beyond that, the name says too little.
-MOST_KEYS: Final = 200
+MOST_KEYS: Final = 100
+ROWS_SHOWN: Final = 50
 
 
 class ReasonFilter(DropdownFilter):
@@ -95,9 +103,9 @@ class UsageEventAdmin(ConsoleAdmin[UsageEvent]):
     search_fields = ("decision_id",)
     search_help_text = "Decision id, key, or hint"
     ordering = ("-occurred_at", "-id")
-    actions_list = ("export_all",)
+    actions_list = ("export_all", "export_days")
     paginator = InfinitePaginator
-    list_per_page = 50
+    list_per_page = ROWS_SHOWN
     fieldsets = (
         (None, {"fields": ("time", "outcome_label", "reason_words", "gateway", "decision_id", "event_id")}),
         ("Key", {"fields": ("key", "version_text", "group_text")}),
@@ -124,28 +132,41 @@ class UsageEventAdmin(ConsoleAdmin[UsageEvent]):
             return queryset, False
         # A whole value, pasted, finds its key by the part that may be shown.
         if term.startswith("kt_"):
-            versions = KeyVersion.objects.filter(hint__startswith=term[:HINT_LENGTH]).values("pk")[:MOST_KEYS]
-            return queryset.filter(version__in=list(versions.values_list("pk", flat=True))), False
-        keys = cast("Member", request.user).visible(GatewayKey.objects.all())
+            hinted = KeyVersion.objects.filter(hint__startswith=term[:HINT_LENGTH]).values_list("pk", "key_id")
+            keys = dict(hinted[:MOST_KEYS])
+            # By the key, too: its index is in the order of time.
+            return newest(queryset.filter(version__in=keys), "key", set(keys.values()), _shown(request)), False
         named = Q(name__icontains=term)
         if (key_id := _uuid(term)) is not None:
             named |= Q(pk=key_id)
-        found = list(keys.filter(named).values_list("pk", flat=True)[:MOST_KEYS])
+        visible = cast("Member", request.user).visible(GatewayKey.objects.all())
+        found = list(visible.filter(named).values_list("pk", flat=True)[:MOST_KEYS])
         # One or the other: with OR between them, PostgreSQL uses the index of neither.
-        return queryset.filter(Q(key__in=found) if found else Q(decision_id=term)), False
+        if not found:
+            return queryset.filter(decision_id=term), False
+        return newest(queryset, "key", found, _shown(request)), False
 
     def has_export_permission(self, request: HttpRequest) -> bool:
         return self.allows(request, "export")
 
     @action(description="Export all (CSV)", url_path="export", icon="download", permissions=["export"])
-    def export_all(self, request: HttpRequest) -> HttpResponse:
-        """Lead to the API's export of what the list shows; it writes row by row and records itself."""
-        query, lost = export_query(request.GET)
-        if lost:
-            messages.warning(request, f"The file cannot be narrowed by {lost}. Remove that, or export without it.")
-            back = reverse(f"{self.admin_site.name}:usage_usageevent_changelist")
-            return HttpResponseRedirect(f"{back}?{request.GET.urlencode()}")
-        return HttpResponseRedirect(f"{reverse('usage-events-export')}{query}")
+    def export_all(self, request: HttpRequest) -> HttpResponseBase:
+        """Give out what the list shows, row by row; that it was taken is in the audit log before the first one."""
+        return export_list(self, request, EVENTS, actor=request_actor(request))
+
+    @action(
+        description="Export all per day (CSV)", url_path="export-days", icon="calendar_month", permissions=["export"]
+    )
+    def export_days(self, request: HttpRequest) -> HttpResponseBase:
+        """Give out the exact sums of each day in UTC; of the list's filters, gateway and day fit them."""
+        others = set(request.GET) - {"gateway", "occurred_at_from", "occurred_at_to", "p", "o", "all", "e"}
+        if lost := sorted(name.removesuffix("__exact") for name in others if request.GET[name].strip()):
+            words = ", ".join(SUMS_LACK.get(name, name) for name in lost)
+            messages.warning(request, f"Sums of a day are not kept apart by {words}. Remove that, or export events.")
+            return to_list(self, request)
+        names = {"gateway": "gateway", "occurred_at_from": "day_from", "occurred_at_to": "day_to"}
+        query = urlencode({ours: value for theirs, ours in names.items() if (value := request.GET.get(theirs))})
+        return HttpResponseRedirect(f"{reverse('usage-days-export')}{f'?{query}' if query else ''}")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         return with_filters(super().changelist_view(request, extra_context), request)
@@ -212,26 +233,14 @@ class UsageEventAdmin(ConsoleAdmin[UsageEvent]):
         return moment(event.received_at)
 
 
+def _shown(request: HttpRequest) -> int:
+    """Return how many rows there are up to the page that is asked for, and one more: whether there is another."""
+    page = request.GET.get("p", "")
+    return ROWS_SHOWN * (int(page) if page.isdecimal() and len(page) < 5 else 1) + 1
+
+
 def _uuid(term: str) -> UUID | None:
     try:
         return UUID(term)
     except ValueError:
         return None
-
-
-def export_query(given: QueryDict) -> tuple[str, str]:
-    """Return the query by which the API's export takes what the list with the query `given` shows.
-
-    And, in words, the filter for which the API has none: then nothing is exported, rather than too much.
-    """
-    query = carried(given, {"outcome__exact": "outcome", "reason": "reason", "gateway": "gateway"})
-    lost = "the search" if given.get("q", "").strip() else ""
-    match given.get("status_class", ""):
-        case "":
-            pass
-        case digit if digit.isdecimal():
-            query["status_class"] = f"{digit}xx"
-        case name:
-            lost = f"the status “{STATUS_CLASSES.get(name, name)}”"
-    query |= days(given, "occurred_at", "occurred")
-    return (f"?{urlencode(query)}" if query else ""), lost

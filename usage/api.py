@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 import django_filters
 from django.db.models import QuerySet
-from django.http import StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field, inline_serializer
 from rest_framework import serializers
@@ -21,16 +20,16 @@ from access.actors import request_actor
 from access.filters import VisibleFilterBackend
 from access.schema import CSV
 from access.viewsets import ApiViewSet
-from audit.actions import AuditAction
-from audit.exports import csv_response, filters_of, record_export
-from audit.parameters import InstantFilter, TextFilter
+from audit.exports import export, filters_of
+from audit.parameters import DayFilter, IdFilter, InstantFilter, TextFilter
 from keys.models import GatewayKey
 from keys.serializers import MetricsJSON, metrics_json
+from usage.csv_export import DAYS, EVENTS, per_day
 from usage.figures import WINDOWS, Figures, Usage, of_key, usage
-from usage.models import Outcome, UsageEvent
+from usage.models import Outcome, UsageBucket, UsageEvent
+from usage.reasons import REASONS
 from usage.tallies import add_up
 
-CHUNK: Final = 2_000
 CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")
 QUANTILES: Final = ("p50", "p95", "p99")
 
@@ -76,11 +75,11 @@ class EventJSON(serializers.ModelSerializer[UsageEvent]):
 
 
 class EventFilters(django_filters.FilterSet):
-    key = django_filters.UUIDFilter("key")
-    gateway = django_filters.UUIDFilter("gateway")
+    key = IdFilter("key")
+    gateway = IdFilter("gateway")
     consumer_group = TextFilter("consumer_group__slug", help_text="A slug: the key's group when the request was made.")
     outcome = django_filters.ChoiceFilter(choices=Outcome.choices)
-    reason = TextFilter("reason", help_text="Why it was denied.")
+    reason = django_filters.ChoiceFilter(choices=list(REASONS.items()), help_text="Why it was denied.")
     status_class = django_filters.ChoiceFilter(
         choices=[(f"{digit}xx", f"{digit}xx") for digit in range(1, 6)], method="in_status_class"
     )
@@ -110,18 +109,39 @@ class UsageEventViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[UsageEven
     ordering_fields = {name: name for name in ("occurred_at", "latency_ms", "status")}
 
     @extend_schema(responses=CSV, filters=True)
-    def export(self, request: Request) -> StreamingHttpResponse:
+    def export(self, request: Request) -> HttpResponseBase:
         """Download what the list with the same parameters shows, as CSV."""
         events = self.filter_queryset(self.get_queryset())
-        record_export(
-            action=AuditAction.USAGE_EXPORTED,
-            actor=request_actor(request),
-            object_type="usage_event",
-            filters=filters_of(request.query_params),
-            rows=events.count(),
-        )
-        rows = _rows(events.iterator(CHUNK))
-        return csv_response(request._request, "usage-events.csv", EventJSON.Meta.fields, rows)
+        filters = filters_of(request.query_params)
+        return export(request._request, EVENTS, events, actor=request_actor(request), filters=filters)
+
+
+class DayFilters(django_filters.FilterSet):
+    key = django_filters.UUIDFilter("version__key")
+    gateway = django_filters.UUIDFilter("gateway")
+    consumer_group = TextFilter("consumer_group__slug", help_text="A slug: the key's group when the request was made.")
+    model = TextFilter("model")
+    day_from = DayFilter("start", "gte", help_text="The first day, in UTC, as 2030-01-31.")
+    day_to = DayFilter("start", "lt", after=True, help_text="The last day, in UTC.")
+
+    class Meta:
+        model = UsageBucket
+        fields: list[str] = []
+
+
+class UsageDayViewSet(ApiViewSet[UsageBucket]):
+    """The exact sums of each day in UTC, for each key version, group at the time, gateway and model."""
+
+    queryset = UsageBucket.objects.all()
+    filterset_class = DayFilters
+
+    @extend_schema(responses=CSV, filters=True)
+    def export(self, request: Request) -> HttpResponseBase:
+        """Download the sums as CSV, newest day first. Unlike the events they stay, and no request is missing."""
+        add_up()
+        days = per_day(self.filter_queryset(self.get_queryset()))
+        filters = filters_of(request.query_params)
+        return export(request._request, DAYS, days, actor=request_actor(request), filters=filters)
 
 
 def _numbers(name: str, fields: tuple[str, ...], *, allow_null: bool) -> serializers.Serializer[Any]:
@@ -209,15 +229,3 @@ def _window(request: Request) -> str:
     if name not in WINDOWS:
         raise ValidationError({"window": [f"One of {', '.join(WINDOWS)}."]}, code="invalid_choice")
     return name
-
-
-def _rows(events: Iterator[UsageEvent]) -> Iterator[list[object]]:
-    for event in events:
-        yield [
-            *(event.id, event.event_id, event.occurred_at, event.received_at, event.outcome, event.reason),
-            *(event.gateway.name, event.gateway_id, event.key_id, event.key.name if event.key else None),
-            event.version.number if event.version else None,
-            event.consumer_group.slug if event.consumer_group else None,
-            *(event.decision_id, event.status, event.latency_ms, event.method, event.path, event.client_ip),
-            *(event.provider, event.model, event.operation, event.input_tokens, event.output_tokens, event.cost),
-        ]

@@ -8,4 +8,4 @@ class UsageConfig(AppConfig):
     verbose_name = "Evidence"
 
     def ready(self) -> None:
-        from usage import visibility  # noqa: F401  # registers its rules
+        from usage import idle, visibility  # noqa: F401  # registers its rules, and what it adds up when it is asked

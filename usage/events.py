@@ -9,6 +9,7 @@ from decimal import Decimal
 from operator import attrgetter
 from typing import Final, NamedTuple
 from uuid import UUID
+from zlib import crc32
 
 from django.db import connection
 
@@ -34,6 +35,7 @@ class NewEvent(NamedTuple):
     method: str = ""
     path: str = ""
     client_ip: str | None = None
+    stated_group: str | None = None
     provider: str = ""
     model: str = ""
     operation: str = ""
@@ -50,7 +52,8 @@ type Identity = tuple[UUID, str, datetime]
 
 _COLUMNS: Final = ", ".join(NewEvent._fields)
 _ONCE: Final = "ON CONFLICT (gateway_id, event_id, occurred_at) DO NOTHING RETURNING gateway_id, event_id, occurred_at"
-_INCOMING: Final = "usage_incoming"
+# Named after its columns: behind a pooler a connection, with its tables, outlives a deployment that adds one.
+INCOMING: Final = f"usage_incoming_{crc32(_COLUMNS.encode()):08x}"
 # No vacuum reaches a connection's own tables: of a connection that lives for months, one would hold up the freezing of
 # the whole database's transaction ids. Truncated now and then, it is as good as new.
 TRUNCATED_EVERY: Final = 1_000
@@ -75,18 +78,18 @@ def _copied(in_order: list[NewEvent]) -> list[NewEvent]:
     As parameters, in whatever form, the same rows take twice as long (docs/performance.md). The table is empty at the
     start of every transaction; what an earlier call in the same one has left there is a duplicate.
     """
-    table, into = UsageEvent._meta.db_table, f"{_INCOMING} ({_COLUMNS})"
+    table, into = UsageEvent._meta.db_table, f"{INCOMING} ({_COLUMNS})"
     with connection.cursor() as cursor:
         cursor.execute(
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS {_INCOMING} ON COMMIT DELETE ROWS AS "  # noqa: S608
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {INCOMING} ON COMMIT DELETE ROWS AS "  # noqa: S608
             f"SELECT {_COLUMNS} FROM {table} WITH NO DATA"
         )
         if secrets.randbelow(TRUNCATED_EVERY) == 0:
-            cursor.execute(f"TRUNCATE {_INCOMING}")
+            cursor.execute(f"TRUNCATE {INCOMING}")
         with cursor.copy(f"COPY {into} FROM STDIN") as copy:
             for event in in_order:
                 copy.write_row(event)
-        cursor.execute(f"INSERT INTO {table} ({_COLUMNS}) SELECT {_COLUMNS} FROM {_INCOMING} {_ONCE}")  # noqa: S608
+        cursor.execute(f"INSERT INTO {table} ({_COLUMNS}) SELECT {_COLUMNS} FROM {INCOMING} {_ONCE}")  # noqa: S608
         # As nearly always; then nobody needs to read which they are.
         return in_order if cursor.rowcount == len(in_order) else _among(in_order, cursor.fetchall())
 

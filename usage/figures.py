@@ -17,9 +17,8 @@ from django.db.models.functions import Coalesce, TruncDay, TruncHour
 from django.utils import timezone
 
 from access.models import Member
-from access.rules import Role
 from audit import clock
-from keys.visibility import reachable_keys
+from keys.visibility import reachable_keys, sees_every_key
 from usage.models import BUCKET_SPAN, HOUR, LATENCY_BOUNDS, LATENCY_FIELDS, STATUS_FIELDS, UsageBucket
 
 DAY: Final = timedelta(hours=24)
@@ -164,10 +163,14 @@ def of_gateway(gateway_id: UUID) -> Q:
 
 
 def seen_by(member: Member) -> Q:
-    """The condition for buckets of what `member` may see; a Manager sees those of their keys."""
-    if member.role != Role.MANAGER:
+    """The condition for buckets of what `member` may see.
+
+    A Manager sees those of keys that were in their groups, or unscoped, when the requests were made: as the figures of
+    a group count them, and without a look at the key of every bucket.
+    """
+    if sees_every_key(member):
         return Q()
-    return reachable_keys(member, "version__key__") & Q(version__isnull=False)
+    return reachable_keys(member) & Q(version__isnull=False)
 
 
 def figures(scope: Q, *, window: timedelta = DAY, at: datetime | None = None) -> Figures:

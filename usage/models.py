@@ -61,6 +61,9 @@ class UsageEvent(models.Model):
     version = models.ForeignKey(KeyVersion, null=True, on_delete=models.PROTECT, related_name="usage_events")
     # The key's group when the request was made, whatever became of the key since.
     consumer_group = models.ForeignKey(ConsumerGroup, null=True, on_delete=models.PROTECT, related_name="usage_events")
+    # Of a denial, the group that the gateway said the traffic was of, as it wrote it (usage/events.py says within what
+    # bounds): "" = it said none; None = not kept, as of all that were written before there was this column.
+    stated_group = models.CharField("group stated", max_length=80, null=True)  # noqa: DJ001  # the two differ
     decision_id = models.CharField(max_length=64, blank=True)
     status = models.PositiveSmallIntegerField(null=True)
     latency_ms = models.PositiveIntegerField("latency (ms)", null=True)
@@ -98,6 +101,14 @@ class UsageEvent(models.Model):
                 fields=["status", "-occurred_at", "-id"],
                 name="usage_event_unusual",
                 condition=Q(status__lt=200) | Q(status__gte=300),
+            ),
+            # Denials of a key, of a group and from an address, the latest first: "Why was I refused?".
+            models.Index(fields=["key", "-occurred_at", "-id"], name="usage_denied_key", condition=~Q(reason="")),
+            models.Index(
+                fields=["consumer_group", "-occurred_at", "-id"], name="usage_denied_group", condition=~Q(reason="")
+            ),
+            models.Index(
+                fields=["client_ip", "-occurred_at", "-id"], name="usage_denied_from", condition=~Q(reason="")
             ),
         ]
 

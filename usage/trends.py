@@ -37,7 +37,7 @@ class Rise:
 def busiest(member: Member, count: int) -> list[KeyMetrics]:
     """Return the figures of the keys with most requests in 24 hours, of those that `member` sees."""
     rows = KeyMetrics.objects.filter(reachable_keys(member, "key__"), requests_24h__gt=0)
-    return list(rows.select_related("key__consumer_group").order_by("-requests_24h", "key")[:count])
+    return list(rows.select_related("key__consumer_group").order_by("-requests_24h", "key_id")[:count])
 
 
 def rising(member: Member, count: int, *, at: datetime) -> list[Rise]:

@@ -25,6 +25,12 @@ def moment(at: datetime | str | None, absent: str = "—") -> SafeString:
     return moments.moment(at if isinstance(at, datetime) else None, absent=absent)
 
 
+@register.filter
+def stamp(at: datetime) -> str:
+    """Write a time plainly, with its zone, as for paper."""
+    return moments.stamp(at)
+
+
 @register.simple_tag
 def zone() -> str:
     """Name the zone that the page's times are in, for headings of columns that hold times without it."""

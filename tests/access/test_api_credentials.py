@@ -72,16 +72,19 @@ def test_an_access_key_ends_with_revocation_expiry_and_its_owner(stranger_api: A
 
 def test_me_says_who_calls_and_by_which_credential(admin_api: APIClient, client: Client, admin: Member) -> None:
     me = admin_api.get(ME).json()
-    assert {**me, "credential": ""} == {
+    assert {**me, "credential": "", "access_key": None} == {
         "username": "ada.admin",
         "name": "",
         "role": "admin",
         "email": "",
         "credential": "",
+        "access_key": None,
     }
     assert me["credential"].startswith("access key tests (kt_ak_")
+    assert (me["access_key"]["name"], me["access_key"]["read_only"]) == ("tests", False)
     client.force_login(admin, backend="django.contrib.auth.backends.ModelBackend")
-    assert client.get(ME).json()["credential"] == "session"
+    signed_in = client.get(ME).json()
+    assert (signed_in["credential"], signed_in["access_key"]) == ("session", None)
 
 
 def test_a_session_changes_nothing_without_the_csrf_token(admin: Member) -> None:
@@ -93,7 +96,7 @@ def test_a_session_changes_nothing_without_the_csrf_token(admin: Member) -> None
 
 
 def test_an_access_key_is_made_for_oneself_and_its_value_shown_once(auditor_api: APIClient) -> None:
-    answer = auditor_api.post(ACCESS_KEYS, {"name": "terraform", "expires_at": None})
+    answer = auditor_api.post(ACCESS_KEYS, {"name": "terraform"})
     made = answer.json()
     assert answer.status_code == 201
     assert made["owner"] == "amy.auditor"

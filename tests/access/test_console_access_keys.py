@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from pytest_django import DjangoAssertNumQueries
+from pytest_django.fixtures import Settings
 
 from access.access_keys import find_usable, revoke_access_key
 from access.models import AccessKey, Member
@@ -14,7 +15,7 @@ from access.tokens import digest
 from audit import clock
 from audit.actions import AuditAction
 from audit.models import AuditEntry
-from tests.factories import TESTS, make_access_key, make_member
+from tests.factories import TESTS, make_access_key, make_group, make_member
 from tests.fixtures import BrowserOf
 from tests.pages import column, confirmed, main_of, secret_of, text_of
 
@@ -41,7 +42,7 @@ def test_a_member_creates_an_access_key_that_is_shown_once(browser: BrowserOf, r
 
 
 def test_a_form_sent_twice_makes_one_key(browser: BrowserOf, admin: Member) -> None:
-    client, sent = browser(admin), {"name": "laptop", "lifetime": "", "form_token": uuid4()}
+    client, sent = browser(admin), {"name": "laptop", "lifetime": "90", "form_token": uuid4()}
     first = client.post(f"{KEYS}add/", sent)
     again = client.post(f"{KEYS}add/", sent)
     assert again.status_code == 409
@@ -86,12 +87,50 @@ def test_somebody_elses_key_does_not_exist(browser: BrowserOf, manager: Member, 
     assert key.revoked_at is None
 
 
-def test_nobody_edits_an_access_key(browser: BrowserOf, admin: Member) -> None:
-    key = make_access_key(admin).access_key
-    response = browser(admin).post(f"{KEYS}{key.pk}/change/", {"name": "other"})
-    assert response.status_code == 403
+def test_an_access_key_can_be_renamed_until_it_is_revoked(browser: BrowserOf, manager: Member) -> None:
+    key = make_access_key(manager).access_key
+    client, page = browser(manager), f"{KEYS}{key.pk}/change/"
+    assert client.post(page, {"name": "other"}).status_code == 302
     key.refresh_from_db()
-    assert key.name == "tests"
+    assert key.name == "other"
+    entry = AuditEntry.objects.get(action=AuditAction.ACCESS_KEY_EDITED)
+    assert (entry.before, entry.after) == ({"name": "tests"}, {"name": "other"})
+    revoke_access_key(actor=TESTS, access_key_id=key.pk)
+    assert 'name="name"' not in client.get(page).content.decode()
+    assert client.post(page, {"name": "third"}).status_code in {302, 403}
+    key.refresh_from_db()
+    assert key.name == "other"
+
+
+def test_the_form_limits_a_key_to_reading_and_to_groups_that_the_member_sees(
+    browser: BrowserOf, manager: Member
+) -> None:
+    own, foreign = make_group("search", managers=[manager]), make_group("payments", managers=[make_member("manager")])
+    client = browser(manager)
+    assert foreign.name not in main_of(client.get(f"{KEYS}add/"))
+    sent = {"name": "limited", "lifetime": "7", "read_only": "on", "form_token": uuid4()}
+    assert "Select a valid choice" in text_of(client.post(f"{KEYS}add/", {**sent, "consumer_groups": [foreign.pk]}))
+    assert "read-only · only search" in text_of(client.post(f"{KEYS}add/", {**sent, "consumer_groups": [own.pk]}))
+    key = AccessKey.objects.get()
+    assert (key.read_only, key.group_slugs()) == (True, ["search"])
+    assert column(client.get(KEYS), "limits") == ["Read-only · only search"]
+
+
+def test_never_is_offered_only_where_there_is_no_ceiling(
+    browser: BrowserOf, auditor: Member, settings: Settings
+) -> None:
+    client, sent = browser(auditor), {"name": "for good", "lifetime": "", "form_token": uuid4()}
+    assert "Never" not in main_of(client.get(f"{KEYS}add/"))
+    assert "Choose when it expires." in text_of(client.post(f"{KEYS}add/", sent))
+    settings.KEEPTRUSTS_ACCESS_KEY_LONGEST_LIFETIME = timedelta(days=30)
+    settings.KEEPTRUSTS_ACCESS_KEY_LIFETIME = timedelta(days=14)
+    page = main_of(client.get(f"{KEYS}add/"))
+    assert all(words in page for words in ("7 days", "14 days", "30 days"))
+    assert "90 days" not in page
+    settings.KEEPTRUSTS_ACCESS_KEY_LONGEST_LIFETIME = None
+    assert "Never" in main_of(client.get(f"{KEYS}add/"))
+    assert secret_of(client.post(f"{KEYS}add/", sent)).startswith("kt_ak_")
+    assert AccessKey.objects.get().expires_at is None
 
 
 @pytest.mark.parametrize(("status", "expected"), [("active", "one"), ("expired", "two"), ("revoked", "three")])
@@ -115,8 +154,8 @@ def test_the_list_asks_the_database_the_same_number_of_times(
     for _ in range(count):
         make_access_key(member)
     client = browser(member)
-    # session, member, count, rows; for Admins the owners to filter by
-    with django_assert_num_queries(5 if role == "admin" else 4):
+    # session, member, count, rows, their groups; for Admins the owners to filter by
+    with django_assert_num_queries(6 if role == "admin" else 5):
         client.get(KEYS)
 
 

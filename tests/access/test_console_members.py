@@ -16,9 +16,10 @@ from access.access_keys import find_usable
 from access.models import Member
 from audit.actions import AuditAction
 from audit.models import AuditEntry
-from tests.factories import PASSWORD, make_access_key, make_group, make_member
+from keys import lifecycle
+from tests.factories import PASSWORD, TESTS, make_access_key, make_group, make_key, make_member
 from tests.fixtures import BrowserOf
-from tests.pages import SENT, column, main_of, secret_of, text_of
+from tests.pages import SENT, column, main_of, save, secret_of, text_of
 
 MEMBERS = "/admin/access/member/"
 NEW = "another long password of nobody"
@@ -75,8 +76,20 @@ def test_the_list_asks_the_database_the_same_number_of_times(
     for _ in range(count):
         make_access_key(make_member("manager"))
     client = browser(admin)
-    with django_assert_num_queries(6):  # session, member, count, rows, groups, accounts at the provider
+    # session, member, count, rows, groups, open invitations, accounts at the provider
+    with django_assert_num_queries(7):
         client.get(MEMBERS)
+
+
+def test_who_takes_a_member_out_is_told_what_they_leave_behind(browser: BrowserOf, admin: Member) -> None:
+    member = make_member("manager")
+    dialog = f"{MEMBERS}{member.pk}/take_out/"
+    client = browser(admin)
+    assert "answer for" not in text_of(client.get(dialog))
+    for _ in range(2):
+        make_key(owner=member)
+    lifecycle.revoke(actor=TESTS, key_id=make_key(owner=member).key.pk)
+    assert "2 gateway keys that they answer for have nobody then" in text_of(client.get(dialog))
 
 
 def test_an_admin_invites_a_member_by_a_link_that_is_shown_once(browser: BrowserOf, admin: Member) -> None:
@@ -113,7 +126,7 @@ def test_what_is_wrong_with_a_new_member_is_said_at_the_field(
 
 
 def test_an_edit_changes_particulars_and_not_the_role(browser: BrowserOf, admin: Member, manager: Member) -> None:
-    browser(admin).post(page_of(manager), particulars(manager, role="auditor", name="Max Muster"))
+    save(browser(admin), page_of(manager), particulars(manager, role="auditor", name="Max Muster"))
     manager.refresh_from_db()
     assert (manager.role, manager.name) == ("manager", "Max Muster")
     assert actions_about(manager)[1:] == [AuditAction.MEMBER_EDITED]
@@ -134,7 +147,7 @@ def test_another_role_is_given_in_a_dialog_that_says_what_it_means(
 
 
 def test_the_username_stays(browser: BrowserOf, admin: Member, manager: Member) -> None:
-    browser(admin).post(page_of(manager), particulars(manager, username="somebody.else"))
+    save(browser(admin), page_of(manager), particulars(manager, username="somebody.else"))
     manager.refresh_from_db()
     assert manager.username == "max.manager"
 

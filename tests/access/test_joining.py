@@ -8,17 +8,21 @@ from typing import Any
 import pytest
 import time_machine
 from django.core.cache import cache
+from django.core.exceptions import ValidationError
+from django.db import DatabaseError
 from django.test import Client
 
 from access.invitations import Invited, invite_member, replace_invitation
+from access.members import edit_member
 from access.models import Invitation, Member
 from access.refusals import Conflict, Forbidden
 from audit import clock
 from audit.actions import AuditAction
 from audit.models import AuditEntry
-from tests.factories import TESTS, actor_of, make_member
+from keys.models import ConsumerGroup
+from tests.factories import TESTS, actor_of, make_group, make_member
 from tests.fixtures import BrowserOf
-from tests.pages import text_of
+from tests.pages import confirmed, text_of
 
 pytestmark = pytest.mark.django_db
 NEW = "a password of their own choice"
@@ -148,3 +152,77 @@ def test_who_has_joined_gets_no_further_link(client: Client) -> None:
     with pytest.raises(Conflict) as refusal:
         replace_invitation(actor=TESTS, member_id=invited.member.pk)
     assert refusal.value.code == "already_joined"
+
+
+def invite_manager(browser: BrowserOf, admin: Member, *groups: ConsumerGroup, role: str = "manager") -> str:
+    """Invite nora by the console's form; return what it answers, as text."""
+    sent = confirmed(username="nora", name="", email="", role=role, manages=[group.pk for group in groups])
+    return text_of(browser(admin).post("/admin/access/member/add/", sent))
+
+
+def link_of(username: str) -> str:
+    """Replace the link of a member by one whose secret is known."""
+    member = Member.objects.get(username=username)
+    return replace_invitation(actor=TESTS, member_id=member.pk).secret
+
+
+def test_the_groups_chosen_at_the_invitation_name_the_manager_once_they_have_joined(
+    client: Client, browser: BrowserOf, admin: Member
+) -> None:
+    payments, search = make_group("payments"), make_group("search")
+    page = invite_manager(browser, admin, payments)
+    assert "nora is invited This is the only time that this link is shown." in " ".join(
+        page.replace("visibility", "").split()
+    )
+    assert ".env" not in page
+    nora = Member.objects.get(username="nora")
+    # Until then the group is every Manager's, as it was.
+    assert not payments.managers.exists()
+    assert "payments, once they have joined" in text_of(browser(admin).get("/admin/access/member/"))
+    assert "payments once they have joined" in text_of(browser(admin).get(f"/admin/access/member/{nora.pk}/change/"))
+    # Another link is for the same groups.
+    join(client, link_of("nora"))
+    assert (list(payments.managers.all()), list(search.managers.all())) == ([nora], [])
+    entry = AuditEntry.objects.get(action=AuditAction.GROUP_EDITED)
+    assert (entry.object_label, entry.actor_label, entry.credential) == ("payments", "nora", "invitation link")
+    assert (entry.before, entry.after) == ({"managers": []}, {"managers": ["nora"]})
+    invited = AuditEntry.objects.filter(action=AuditAction.MEMBER_INVITED).earliest("id")
+    assert invited.detail["groups_to_manage"] == ["payments"]
+
+
+def test_who_is_no_manager_when_they_join_is_named_by_no_group(
+    client: Client, browser: BrowserOf, admin: Member
+) -> None:
+    payments = make_group("payments")
+    invite_manager(browser, admin, payments)
+    secret = link_of("nora")
+    edit_member(actor=TESTS, member_id=Member.objects.get(username="nora").pk, changed={"role": "auditor"})
+    join(client, secret)
+    assert not payments.managers.exists()
+
+
+def test_a_group_chosen_before_another_role_is_forgotten(browser: BrowserOf, admin: Member) -> None:
+    assert "nora is invited" in invite_manager(browser, admin, make_group("payments"), role="auditor")
+    assert not Invitation.objects.get().groups.exists()
+
+
+def test_nobody_joins_where_a_group_cannot_be_written(
+    client: Client, browser: BrowserOf, admin: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payments = make_group("payments")
+    invite_manager(browser, admin, payments)
+    secret = link_of("nora")
+
+    def cannot_record(*_: object) -> None:
+        raise DatabaseError("away")
+
+    monkeypatch.setattr("keys.groups.record", cannot_record)
+    with pytest.raises(DatabaseError):
+        join(client, secret)
+    assert not Member.objects.get(username="nora").is_active
+    assert not payments.managers.exists()
+
+
+def test_only_a_manager_is_named_by_groups() -> None:
+    with pytest.raises(ValidationError, match="Only Managers are named by groups"):
+        invite_member(actor=TESTS, username="nora", role="auditor", groups=[make_group()])

@@ -24,6 +24,16 @@ ADMIN_ONLY = {
     "gateways.add_gateway",
     "gateways.change_gateway",
     "gateways.rotate_token_gateway",
+    "webhooks.view_webhookendpoint",
+    "webhooks.add_webhookendpoint",
+    "webhooks.change_webhookendpoint",
+    "webhooks.rotate_secret_webhookendpoint",
+    "webhooks.disable_webhookendpoint",
+    "webhooks.enable_webhookendpoint",
+    "webhooks.test_webhookendpoint",
+    "webhooks.redeliver_webhookendpoint",
+    "webhooks.view_delivery",
+    "webhooks.redeliver_delivery",
     "access.view_member",
     "access.add_member",
     "access.change_member",
@@ -38,7 +48,7 @@ NOT_AUDITOR = {
     "keys.enable_gatewaykey",
     "keys.revoke_gatewaykey",
 }
-NOT_MANAGER = {"audit.export_auditentry", "audit.verify_auditentry"}
+NOT_MANAGER = {"audit.export_auditentry", "audit.verify_auditentry", "access.review_member"}
 
 
 @pytest.mark.parametrize("permission", PERMISSIONS)

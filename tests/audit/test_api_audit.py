@@ -15,6 +15,7 @@ from rest_framework.test import APIClient
 from access.models import Member
 from audit.api import EntryJSON
 from audit.models import AuditEntry
+from audit.notes import VerifierKey, parse, signed_by
 from audit.sealing import seal
 from keys import lifecycle
 from tests.factories import TESTS, actor_of, make_gateway, make_group, make_key, make_member
@@ -88,7 +89,14 @@ def test_verification_is_answered_and_recorded(auditor_api: APIClient) -> None:
     make_key()
     seal()
     verdict = auditor_api.get(f"{ENTRIES}verify/").json()
-    assert verdict == {"valid": True, "sealed": verdict["sealed"], "pending": 0, "problems": []}
+    assert {name: verdict[name] for name in ("valid", "pending", "checkpoints", "copies", "gaps", "problems")} == {
+        "valid": True,
+        "pending": 0,
+        "checkpoints": 1,
+        "copies": 0,
+        "gaps": [],
+        "problems": [],
+    }
     assert verdict["sealed"] >= 1
     entry = AuditEntry.objects.get(action="audit.verified")
     assert (entry.actor_label, entry.detail["valid"]) == ("amy.auditor", True)
@@ -125,3 +133,13 @@ def test_a_page_takes_the_same_queries_however_many_entries(
         make_key()
         with django_assert_num_queries(3):
             assert auditor_api.get(ENTRIES).status_code == 200
+
+
+def test_the_newest_checkpoint_is_there_for_witnesses(auditor_api: APIClient) -> None:
+    assert auditor_api.get(f"{ENTRIES}checkpoint/").status_code == 404
+    make_key()
+    seal()
+    said = auditor_api.get(f"{ENTRIES}checkpoint/").json()
+    keys = [VerifierKey.parse(text) for text in said["public_keys"]]
+    assert signed_by(said["note"], keys) is not None
+    assert parse(said["note"]).size == said["size"] == AuditEntry.objects.count()

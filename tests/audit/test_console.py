@@ -14,6 +14,7 @@ from access.models import Member
 from audit import clock
 from audit.actions import AuditAction
 from audit.models import AuditEntry
+from audit.reading import span
 from audit.recording import Subject, record
 from audit.sealing import seal
 from keys import lifecycle
@@ -63,7 +64,50 @@ def test_before_and_after_are_a_table_that_reads(browser: BrowserOf, auditor: Me
     assert f"Expires at — {until:%Y-%m-%d %H:%M:%S} UTC" in page
     assert "Lifetime — 90 days" in page
     assert "Allowed networks — 10.0.0.0/8, 192.0.2.0/24" in page
-    assert "Grace 1:00:00" in page
+    assert "Grace 1 hour" in page
+
+
+def test_groups_are_told_by_their_names(browser: BrowserOf, admin: Member, auditor: Member) -> None:
+    payments, search = make_group("payments", name="Payments"), make_group("search", name="Search & shop")
+    key = make_key("billing", consumer_group=payments).key
+    lifecycle.edit(actor=actor_of(admin), key_id=key.pk, changed={"consumer_group": search})
+    edited = AuditEntry.objects.get(action=AuditAction.KEY_EDITED)
+    page = main_of(browser(auditor).get(page_of(edited)))
+    assert "Consumer group Payments (payments) Search & shop (search)" in page
+    assert "Consumer group id" not in page
+    # What is proved is what was recorded.
+    assert (edited.before["consumer_group"], edited.after["consumer_group_id"]) == ("payments", search.pk)
+
+
+def test_of_a_new_object_only_what_it_has_is_told(browser: BrowserOf, auditor: Member) -> None:
+    make_key("billing", expires_at=None)
+    page = main_of(browser(auditor).get(page_of(AuditEntry.objects.get(action=AuditAction.KEY_CREATED))))
+    assert "Name billing" in page
+    assert "Revoked at" not in page
+
+
+def test_a_group_that_a_manager_does_not_see_is_told_as_it_is_recorded(browser: BrowserOf, manager: Member) -> None:
+    theirs = make_group("payments", name="Payments", managers=[manager])
+    other = make_group("search", name="Search & shop", managers=[make_member("manager")])
+    key = make_key("billing", consumer_group=other).key
+    lifecycle.edit(actor=TESTS, key_id=key.pk, changed={"consumer_group": theirs})
+    page = main_of(browser(manager).get(page_of(AuditEntry.objects.get(action=AuditAction.KEY_EDITED))))
+    assert "Consumer group search Payments (payments)" in page
+    assert "Search & shop" not in page
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "none"),
+        (1, "1 second"),
+        (5_400, "1 hour 30 minutes"),
+        (90 * 86_400, "90 days"),
+        (2_000 * 86_400, "2,000 days"),
+    ],
+)
+def test_a_span_is_told_to_the_second(seconds: int, words: str) -> None:
+    assert span(timedelta(seconds=seconds)) == words
 
 
 def test_what_people_wrote_is_shown_as_text(browser: BrowserOf, auditor: Member) -> None:

@@ -14,7 +14,7 @@ from django.db import DatabaseError, connection, transaction
 from django.utils.module_loading import import_string
 
 from audit.actions import AuditAction
-from audit.models import AuditCheckpoint, AuditEntry, AuditLeaf, UnsealedEntry
+from audit.models import AuditEntry, AuditLeaf, Checkpoint, UnsealedEntry
 from audit.recording import Subject, plain, record
 from audit.sealing import seal
 from audit.signals import entry_recorded
@@ -51,16 +51,20 @@ def tampering() -> Iterator[None]:
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("SET session_replication_role = replica")
-            yield
-            cursor.execute("SET session_replication_role = origin")
+            try:
+                yield
+            finally:
+                cursor.execute("SET session_replication_role = origin")
             return
         cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'audit%'")
         triggers = cursor.fetchall()
         for name, _ in triggers:
             cursor.execute(f"DROP TRIGGER {name}")
-        yield
-        for _, sql in triggers:
-            cursor.execute(sql)
+        try:
+            yield
+        finally:
+            for _, sql in triggers:
+                cursor.execute(sql)
 
 
 def execute(sql: str, *parameters: str | int) -> None:
@@ -77,10 +81,10 @@ def found() -> set[tuple[ProblemCode, int | None]]:
     [
         "UPDATE audit_auditentry SET actor_label = 'nobody'",
         "UPDATE audit_auditleaf SET entry_id = entry_id + 100",
-        "UPDATE audit_auditcheckpoint SET size = size + 100",
+        "UPDATE audit_checkpoint SET size = size + 100",
         "DELETE FROM audit_auditentry",
         "DELETE FROM audit_auditleaf",
-        "DELETE FROM audit_auditcheckpoint",
+        "DELETE FROM audit_checkpoint",
     ],
 )
 def test_the_database_refuses_to_change_or_delete(statement: str) -> None:
@@ -91,7 +95,7 @@ def test_the_database_refuses_to_change_or_delete(statement: str) -> None:
 
 
 @pytest.mark.postgresql
-@pytest.mark.parametrize("table", ["audit_auditentry", "audit_auditleaf", "audit_auditcheckpoint"])
+@pytest.mark.parametrize("table", ["audit_auditentry", "audit_auditleaf", "audit_checkpoint"])
 def test_postgresql_refuses_to_truncate(table: str) -> None:
     sealed(3)
     with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
@@ -99,7 +103,7 @@ def test_postgresql_refuses_to_truncate(table: str) -> None:
 
 
 @pytest.mark.sqlite
-@pytest.mark.parametrize("table", ["audit_auditentry", "audit_auditleaf", "audit_auditcheckpoint"])
+@pytest.mark.parametrize("table", ["audit_auditentry", "audit_auditleaf", "audit_checkpoint"])
 @pytest.mark.parametrize("verb", ["INSERT OR REPLACE INTO", "REPLACE INTO", "INSERT OR IGNORE INTO"])
 def test_sqlite_refuses_to_insert_over_a_row(table: str, verb: str) -> None:
     sealed(3)
@@ -130,7 +134,7 @@ def test_every_entry_is_sealed_once_and_the_log_verifies() -> None:
     verdict = verify()
     assert (verdict.valid, verdict.sealed, verdict.pending, verdict.problems) == (True, 9, 0, [])
     assert seal() == 0
-    assert AuditCheckpoint.objects.count() == 3
+    assert Checkpoint.objects.count() == 3
 
 
 def test_entries_not_sealed_yet_are_counted_as_pending() -> None:
@@ -145,7 +149,8 @@ def test_an_untouched_log_of_many_batches_raises_no_alarm(monkeypatch: pytest.Mo
     monkeypatch.setattr("audit.verification.CHUNK", 5)
     write(40)
     assert seal() == 40
-    assert verify().as_json() == {"valid": True, "sealed": 40, "pending": 0, "problems": []}
+    verdict = verify()
+    assert (verdict.valid, verdict.sealed, verdict.pending, verdict.checkpoints) == (True, 40, 0, 6)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +300,8 @@ def test_sealers_beside_each_other_and_late_commits_leave_no_entry_out() -> None
             write(20)
             for sealer in [pool.submit(seal_apart) for _ in range(3)]:
                 sealer.result()
-            assert verify().as_json() == {"valid": True, "sealed": 20, "pending": 0, "problems": []}
+            verdict = verify()
+            assert (verdict.valid, verdict.sealed, verdict.pending) == (True, 20, 0)
         go_on.set()
         slow.result()
     seal()
@@ -334,18 +340,20 @@ def held_up(place: str, monkeypatch: pytest.MonkeyPatch, do: Callable[[], object
 @pytest.mark.django_db(transaction=True)
 def test_nobody_waits_for_a_verification_and_it_sees_one_state(monkeypatch: pytest.MonkeyPatch) -> None:
     sealed(6)
-    with held_up("audit.verification._check_unsealed", monkeypatch, verify) as verdict:
+    with held_up("audit.verification._check_unsealed", monkeypatch, verify) as verifying:
         write(2)
         assert seal() == 2
-        assert not verdict.done()
-    assert verdict.result() == Verdict(sealed=6, pending=0, problems=[])
+        assert not verifying.done()
+    verdict = verifying.result()
+    assert isinstance(verdict, Verdict)
+    assert (verdict.valid, verdict.sealed, verdict.pending, verdict.checkpoints) == (True, 6, 0, 3)
 
 
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
 def test_a_sealer_that_hangs_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     write(3)
-    with held_up("audit.sealing.latest_tree", monkeypatch, seal) as hanging:
+    with held_up("audit.sealing.newest_checkpoint", monkeypatch, seal) as hanging:
         assert seal() == 0
         assert not hanging.done()
     assert hanging.result() == 3

@@ -16,7 +16,7 @@ from django.contrib import messages
 from django.contrib.messages.storage.cookie import CookieStorage
 from django.http import HttpResponse
 from django.test import Client, RequestFactory
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
 from access.models import Member
@@ -38,8 +38,12 @@ NO_SCREENS: Final = {
     "jsi18n/",
     "search/",
     "passkey-options/",
+    "attention/",
     "keys/gatewaykey/{key}/cutover/",
     "keys/gatewaykey/{key}/denials/",
+    "keys/gatewaykey/export/",
+    "usage/usageevent/export/",
+    "audit/auditentry/export/",
 }
 
 
@@ -178,7 +182,7 @@ def test_a_value_that_is_shown_once_can_be_read_by_everybody(
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [NARROW, WIDE])
 def test_a_stranger_can_read_what_is_shown_to_strangers(
-    chromium: Browser, live_server: LiveServer, dark: bool, width: int
+    chromium: Browser, live_server: LiveServer, settings: Any, dark: bool, width: int
 ) -> None:
     with looking(chromium, live_server.url, dark=dark, width=width) as look:
         look.at("/admin/")
@@ -188,6 +192,13 @@ def test_a_stranger_can_read_what_is_shown_to_strangers(
         look.page.keyboard.press("Enter")
         look.page.locator(".errornote").first.wait_for()
         look.look("sign-in, refused")
+        for _ in range(settings.AXES_FAILURE_LIMIT - 1):
+            look.page.fill("input[name=username]", "nobody")
+            look.page.fill("input[name=password]", "wrong")
+            with look.page.expect_navigation():
+                look.page.keyboard.press("Enter")
+        expect(look.page.get_by_role("heading", name="Sign-in is locked for now")).to_be_visible()
+        look.look("sign-in, locked")
         look.at("/no/such/page/")
         look.look("a page that is not there")
 

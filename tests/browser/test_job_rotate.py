@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import re
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+import time_machine
 from playwright.sync_api import Page, expect
 
+from access.members import set_time_zone
 from access.models import Member
 from audit import clock
 from audit.moments import stamp
 from keys import lifecycle
 from keys.models import GatewayKey
 from tests.browser.conftest import Visit
-from tests.factories import TESTS, make_gateway, make_group, make_key
+from tests.factories import TESTS, actor_of, make_gateway, make_group, make_key
 from usage.ingest import ingest
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.once, pytest.mark.django_db(transaction=True)]
@@ -46,7 +49,33 @@ def test_the_dialog_says_until_when_for_every_grace(role: str, visit: Visit, req
     expect(said).to_contain_text("is refused at once")
     page.select_option("#dialog select[name=grace]", "custom")
     page.fill("#dialog input[name=custom_minutes]", "2880")
-    expect(said).to_contain_text(f"until {clock.now() + timedelta(days=2):%Y-%m-%d %H:}")
+    expect(said).to_contain_text(re.compile(rf"until {clock.now() + timedelta(days=2):%Y-%m-%d %H}:\d\d UTC, and"))
+
+
+@pytest.mark.parametrize(
+    ("zone", "minutes", "said"),
+    [
+        # Through the end of summer time, after which the same zone has another name.
+        ("Europe/Berlin", 60, "2026-10-24 22:30 CEST"),
+        ("Europe/Berlin", 2 * 1_440, "2026-10-26 20:30 CET"),
+        ("Asia/Kathmandu", 60, "2026-10-25 02:15 UTC+0545"),
+        ("America/New_York", 60, "2026-10-24 16:30 EDT"),
+    ],
+)
+def test_the_minutes_end_in_the_members_own_zone(
+    visit: Visit, admin: Member, zone: str, minutes: int, said: str
+) -> None:
+    set_time_zone(actor=actor_of(admin), member_id=admin.pk, time_zone=zone)
+    page = visit(admin)
+    now = datetime(2026, 10, 24, 19, 30, 20, tzinfo=UTC)
+    page.clock.set_fixed_time(now)
+    with time_machine.travel(now):
+        key = make_key("chatbot", expires_at=None).key
+        open_page(page, key)
+        page.get_by_role("button", name="Rotate", exact=True).click()
+        page.select_option("#dialog select[name=grace]", "custom")
+        page.fill("#dialog input[name=custom_minutes]", str(minutes))
+        expect(page.locator("#dialog [data-says=grace] p:visible")).to_contain_text(f"until {said}, and refused")
 
 
 def test_the_cutover_is_shown_live_until_the_grace_is_ended(visit: Visit, admin: Member) -> None:

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from access.models import Member
 from tests.browser.conftest import Visit
-from tests.factories import make_access_key, make_key
+from tests.factories import make_access_key, make_group, make_key
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
@@ -47,6 +47,31 @@ def test_a_member_is_invited_joins_by_the_link_and_is_taken_out(visit: Visit, ad
     expect(page.get_by_text("nora is out: 1 session ended, 1 access key revoked.")).to_be_visible()
     theirs.goto(theirs.url)
     expect(theirs.locator("#login-form")).to_be_visible()
+
+
+def test_the_groups_of_a_new_manager_are_chosen_and_name_them_once_they_have_joined(
+    visit: Visit, admin: Member
+) -> None:
+    payments = make_group("payments", name="Payments")
+    page = visit(admin)
+    page.goto(f"{MEMBERS}add/")
+    page.fill("#id_username", "nora")
+    page.get_by_label("Auditor").check()
+    expect(page.get_by_text("Groups to manage")).to_be_hidden()
+    page.get_by_label("Manager").check()
+    page.locator(".select2-selection").click()
+    page.get_by_role("option", name="Payments").click()
+    page.get_by_role("button", name="Invite and show the link").click()
+    link = page.locator("#secret-value").inner_text()
+
+    assert page.context.browser is not None
+    theirs = page.context.browser.new_context().new_page()
+    theirs.goto(link)
+    theirs.fill("input[name=new_password]", "a password of their own choice")
+    theirs.fill("input[name=same_password]", "a password of their own choice")
+    theirs.get_by_role("button", name="Join and sign in").click()
+    expect(theirs.get_by_text("You are signed in as nora.")).to_be_visible()
+    assert [member.username for member in payments.managers.all()] == ["nora"]
 
 
 def test_an_auditor_goes_from_a_key_to_its_entries_exports_and_verifies(visit: Visit, auditor: Member) -> None:

@@ -18,7 +18,7 @@ from audit.models import AuditEntry
 from gateways.models import Gateway, GatewayToken
 from tests.factories import make_gateway, make_group, make_key, make_member
 from tests.fixtures import BrowserOf
-from tests.pages import column, confirmed, main_of, secret_of, text_of
+from tests.pages import column, confirmed, main_of, save, secret_of, text_of
 from usage.models import UsageBucket
 
 GATEWAYS = "/admin/gateways/gateway/"
@@ -60,7 +60,7 @@ def test_a_gateway_is_limited_to_groups(browser: BrowserOf, admin: Member) -> No
 
 def test_an_edit_goes_through_the_registry(browser: BrowserOf, admin: Member) -> None:
     gateway = make_gateway("edge").gateway
-    browser(admin).post(page_of(gateway), particulars(name="edge-2", usage_source="report"))
+    save(browser(admin), page_of(gateway), particulars(name="edge-2", usage_source="report"))
     gateway.refresh_from_db()
     assert (gateway.name, gateway.usage_source) == ("edge-2", "report")
     entry = AuditEntry.objects.get(action=AuditAction.GATEWAY_EDITED)
@@ -107,7 +107,7 @@ def test_others_look_and_change_nothing(browser: BrowserOf, role: str) -> None:
     assert "Save" not in main_of(page)
     assert "rotate_token" not in page.content.decode()
     assert "Register Gateway" not in main_of(client.get(GATEWAYS))
-    assert client.post(page_of(gateway), particulars(name="mine")).status_code == 403
+    assert save(client, page_of(gateway), particulars(name="mine")).status_code == 403
     assert client.post(f"{GATEWAYS}add/", particulars(name="mine")).status_code == 403
     assert client.post(f"{GATEWAYS}{gateway.pk}/rotate_token/", confirmed(overlap="0")).status_code == 403
     assert Gateway.objects.get().name == "edge"

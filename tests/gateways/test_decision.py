@@ -89,6 +89,18 @@ def test_each_reason_has_its_cause_and_status(why: Reason) -> None:
     assert status_of(why) == status
 
 
+@pytest.mark.parametrize("group", [None, PAYMENTS])
+@pytest.mark.parametrize("own", [(), parse_networks(["10.0.0.0/8", "192.0.2.0/24"])])
+def test_the_installations_networks_hold_for_every_key_beside_its_own(group: KnownGroup | None, own: Any) -> None:
+    gateway = {"networks": parse_networks(["10.1.0.0/16"])}
+
+    def asked(client_ip: str | None) -> Reason | None:
+        return reason(group=group, networks=own, gateway=gateway, question={"client_ip": client_ip})
+
+    assert asked("10.1.2.3") is None
+    assert {asked("10.2.0.1"), asked("192.0.2.1"), asked(None)} == {Reason.NETWORK_NOT_ALLOWED}
+
+
 @pytest.mark.parametrize(("first", "second"), list(combinations(CAUSES, 2)))
 def test_of_two_causes_the_one_checked_first_is_the_reason(first: Reason, second: Reason) -> None:
     assert reason(**merged(CAUSES[first][1], CAUSES[second][1])) is first

@@ -17,7 +17,7 @@ from gateways import processes
 from keys import lifecycle
 from tests.factories import TESTS, make_access_key, make_gateway, make_group, make_key, make_member
 from tests.keys.conftest import form
-from tests.pages import SENT, confirmed, text_of
+from tests.pages import SENT, confirmed, known_state, text_of
 from tests.plane import running_plane
 from tests.processes import eventually
 
@@ -110,7 +110,9 @@ def test_the_console_tells_it_in_a_sentence(console: Client) -> None:
     console.post(f"{CONSOLE}{key.pk}/enable/", SENT)
     assert re.search(TOLD.format("billing is enabled"), text_of(console.get(CONSOLE)))
     edited = form(name="billing", allowed_networks="10.0.0.0/8")
-    assert re.search(TOLD.format("In force"), text_of(console.post(f"{CONSOLE}{key.pk}/change/", edited, follow=True)))
+    page = f"{CONSOLE}{key.pk}/change/"
+    saved = console.post(page, {**known_state(console, page), **edited}, follow=True)
+    assert re.search(TOLD.format("In force"), text_of(saved))
     immediate = console.post(f"{CONSOLE}{key.pk}/rotate/", confirmed(grace="0"))
     assert re.search(TOLD.format("is refused from now on,"), text_of(immediate))
     console.post(f"{CONSOLE}{key.pk}/revoke/", SENT)

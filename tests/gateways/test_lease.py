@@ -24,6 +24,7 @@ from gateways.question import read_question
 from gateways.registry import edit_gateway, rotate_token
 from keys import bulk, lifecycle, sweeps
 from keys.groups import edit_group
+from keys.installation import edit_policy
 from keys.models import GatewayKey, Invalidation
 from keys.narrowing import Kind, Narrowing
 from tests.factories import TESTS, make_gateway, make_group, make_key
@@ -126,14 +127,19 @@ def by_end_grace(key_id: UUID) -> None:
 def by_group_policy(key_id: UUID) -> None:
     group = GatewayKey.objects.get(pk=key_id).consumer_group
     assert group is not None
-    edit_group(actor=TESTS, group_id=group.pk, changed={"allowed_networks": ["10.0.0.0/8"]})
+    changed = {"allowed_networks": ["10.0.0.0/8"]}
+    edit_group(actor=TESTS, group_id=group.pk, changed=changed, existing_keys="leave")
+
+
+def by_policy_of_all(key_id: UUID) -> None:
+    edit_policy(actor=TESTS, changed={"allowed_networks": ["10.0.0.0/8"]}, existing_keys="leave")
 
 
 def by_idle_days(key_id: UUID) -> None:
     group = GatewayKey.objects.get(pk=key_id).consumer_group
     assert group is not None
     edit_group(actor=TESTS, group_id=group.pk, changed={"idle_days": 1})
-    with time_machine.travel(clock.now() + timedelta(days=2)):
+    with time_machine.travel(clock.now() + timedelta(days=8)):
         assert sweeps.revoke_idle() == 1
 
 
@@ -154,9 +160,21 @@ def by_idle_days(key_id: UUID) -> None:
             "network_not_allowed",
         ),
         (by_group_policy, "network_not_allowed"),
+        (by_policy_of_all, "network_not_allowed"),
         (by_idle_days, "key_revoked"),
     ],
-    ids=["revoke", "revoke many", "disable", "end grace", "rotate", "group", "networks", "policy", "idle"],
+    ids=[
+        "revoke",
+        "revoke many",
+        "disable",
+        "end grace",
+        "rotate",
+        "group",
+        "networks",
+        "policy",
+        "installation",
+        "idle",
+    ],
 )
 def test_every_change_of_a_key_holds_when_its_verb_returns(
     plane: Plane, change: Callable[[UUID], object], reason: str

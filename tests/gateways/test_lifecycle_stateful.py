@@ -30,7 +30,7 @@ from redis import Redis
 
 from access.refusals import Conflict
 from gateways.registry import edit_gateway
-from keys import lifecycle
+from keys import installation, lifecycle
 from keys.groups import edit_group
 from keys.models import ConsumerGroup, GatewayKey
 from tests.factories import TESTS, make_gateway, make_group, make_key
@@ -75,6 +75,9 @@ class Lifecycle(RuleBasedStateMachine):
         for name in GROUPS:
             self.groups[name] = make_group()
         self.group_networks = dict.fromkeys(GROUPS, False)
+        self.networks_everywhere = False
+        # The examples of one test share a database.
+        installation.edit_policy(actor=TESTS, changed={"allowed_networks": []})
         self.gateway = make_gateway()
         self.limited_to: str | None = None
         for _ in range(NODES):
@@ -197,8 +200,14 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(name=st.sampled_from(GROUPS), networks=st.booleans())
     def edit_policy(self, name: str, networks: bool) -> None:
         changed = {"allowed_networks": ["10.0.0.0/8"] if networks else []}
-        edit_group(actor=TESTS, group_id=self.groups[name].pk, changed=changed)
+        edit_group(actor=TESTS, group_id=self.groups[name].pk, changed=changed, existing_keys="leave")
         self.group_networks[name] = networks
+
+    @rule(networks=st.booleans())
+    def edit_installation(self, networks: bool) -> None:
+        changed = {"allowed_networks": ["10.0.0.0/8"] if networks else []}
+        installation.edit_policy(actor=TESTS, changed=changed, existing_keys="leave")
+        self.networks_everywhere = networks
 
     @rule(name=st.sampled_from([None, *GROUPS]))
     def limit_gateway(self, name: str | None) -> None:
@@ -255,7 +264,8 @@ class Lifecycle(RuleBasedStateMachine):
             return "gateway_not_allowed"
         if key.group and stated and stated != key.group:
             return "group_mismatch"
-        if not inside and (key.networks or (key.group and self.group_networks[key.group])):
+        of_group = key.group and self.group_networks[key.group]
+        if not inside and (key.networks or of_group or self.networks_everywhere):
             return "network_not_allowed"
         return "allowed"
 

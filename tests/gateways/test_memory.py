@@ -43,6 +43,13 @@ def memory() -> Memory:
     return Memory(3)
 
 
+def test_other_networks_of_the_installation_are_asked_for_again_and_keys_are_kept(memory: Memory) -> None:
+    learn(memory, b"1", make_version(1))
+    memory.apply(Fact(Kind.POLICY, "1"))
+    assert memory.recall(ask(b"1")) is None
+    assert len(memory) == 1
+
+
 class Counted(int):
     """An id that says whether anybody still holds it."""
 

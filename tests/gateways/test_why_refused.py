@@ -12,6 +12,7 @@ from access.rules import Role
 from audit import clock
 from gateways.models import Gateway
 from keys import lifecycle
+from keys.models import ConsumerGroup
 from tests.factories import TESTS, make_gateway, make_group, make_key, make_member
 from tests.fixtures import BrowserOf
 from tests.pages import main_of, text_of
@@ -113,6 +114,53 @@ def test_another_group_than_the_gateway_said(browser: BrowserOf, auditor: Member
     assert "Which one is not kept with the event" in page
     assert "Let the route of edge-eu say “payments”" in page
     assert "It would pass if the gateway says that the traffic is of “payments”, or says no group" in page
+
+
+def test_another_group_that_the_gateway_stated_is_told_and_asked_again(
+    browser: BrowserOf, auditor: Member, gateway: Gateway
+) -> None:
+    issued = make_key("billing", consumer_group=make_group("payments"))
+    make_group("search", name="Search")
+    page = why(browser(auditor), make_event(gateway, issued, reason="group_mismatch", stated_group="search"))
+    assert "Group the gateway stated “Search” (search)" in page
+    assert "the gateway said “Search” (search)." in page
+    assert "It would still be refused (group_mismatch)" in page
+    assert "from the same address and the same stated group" in page
+    lifecycle.edit(
+        actor=TESTS, key_id=issued.key.pk, changed={"consumer_group": ConsumerGroup.objects.get(slug="search")}
+    )
+    page = why(browser(auditor), UsageEvent.objects.get())
+    assert "It would pass if the gateway says “Search” (search) again." in page
+
+
+def test_a_gateway_that_stated_no_group_and_must(browser: BrowserOf, auditor: Member) -> None:
+    edge = make_gateway("edge-us", require_group=True).gateway
+    issued = make_key("billing", consumer_group=make_group("payments"))
+    page = why(browser(auditor), make_event(edge, issued, reason="group_mismatch", stated_group=""))
+    assert "the gateway said no group, and this gateway must say one." in page
+    assert "Or use a key of the group that the route says" not in page
+    assert "It would still be refused (group_mismatch)" in page
+
+
+def test_a_stated_group_that_is_none_is_shown_as_it_was_written(
+    browser: BrowserOf, auditor: Member, gateway: Gateway
+) -> None:
+    issued = make_key("billing", consumer_group=make_group("payments"))
+    event = make_event(gateway, issued, reason="group_mismatch", stated_group="<b>paymnets")
+    response = browser(auditor).get(f"{WHY}{event.pk}/")
+    assert "<b>paymnets" not in response.content.decode()
+    assert "“<b>paymnets”, which is no group's slug" in main_of(response)
+
+
+def test_a_stated_group_that_they_do_not_manage_is_not_named_to_a_manager(
+    browser: BrowserOf, manager: Member, gateway: Gateway
+) -> None:
+    make_group("secret-project", managers=[make_member(Role.MANAGER)])
+    issued = make_key("billing", consumer_group=make_group("payments", managers=[manager]))
+    event = make_event(gateway, issued, reason="group_mismatch", stated_group="secret-project")
+    page = why(browser(manager), event)
+    assert "the gateway said a group that you do not manage." in page
+    assert "secret-project" not in page
 
 
 def test_a_gateway_that_does_not_serve_the_group(browser: BrowserOf, auditor: Member) -> None:

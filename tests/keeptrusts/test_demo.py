@@ -14,10 +14,12 @@ from audit.models import AuditEntry
 from audit.verification import verify
 from gateways.models import Gateway, UsageSource
 from keeptrusts.demo import KEYS, seed
+from keys.hygiene import CONCERNS, survey
 from keys.models import ConsumerGroup, GatewayKey
 from keys.status import KeyStatus
 from tests.factories import PASSWORD, make_member
 from usage.models import KeyMetrics, Outcome, UsageBucket, UsageEvent
+from webhooks.models import Delivery, DeliveryState, WebhookEndpoint
 
 pytestmark = pytest.mark.django_db
 
@@ -31,8 +33,11 @@ def test_the_demo_is_what_the_readme_promises(capsys: pytest.CaptureFixture[str]
     assert GatewayKey.objects.expiring_within(7).exists()
     assert GatewayKey.objects.unused_for(30).exists()
     assert GatewayKey.objects.filter(metrics__last_used_at__isnull=True).exists()
+    surveyed = survey(GatewayKey.objects.all(), clock.now(), list(CONCERNS.values()))
+    assert [found.concern.slug for found in surveyed if not found.count] == []
     _has_a_month_of_usage_with_a_rhythm()
     _adds_up()
+    _never_sends_anything()
     verdict = verify()
     assert (verdict.valid, verdict.pending) == (True, 0)
     assert verdict.sealed == AuditEntry.objects.count() > 200
@@ -82,3 +87,10 @@ def test_the_demo_goes_only_into_an_empty_installation_with_an_admin() -> None:
     with pytest.raises(CommandError, match="no Admin"):
         call_command("seed_demo")
     assert not Member.objects.exists()
+
+
+def _never_sends_anything() -> None:
+    endpoint = WebhookEndpoint.objects.get()
+    assert endpoint.disabled_at is not None
+    assert not Delivery.objects.filter(state=DeliveryState.PENDING).exists()
+    assert set(Delivery.objects.values_list("state", flat=True)) == {DeliveryState.DELIVERED, DeliveryState.FAILED}

@@ -87,7 +87,7 @@ def test_signing_out_says_so(browser: BrowserOf, auditor: Member) -> None:
 
 
 SIGHTS: Final = (
-    *("Gateway Keys", "Hygiene", "Consumer Groups", "Gateways", "Find a Key"),
+    *("Gateway Keys", "Hygiene", "Consumer Groups", "Policy", "Gateways", "Find a Key"),
     *("Usage Events", "Why Refused?", "Audit Log"),
 )
 
@@ -97,7 +97,7 @@ SIGHTS: Final = (
     [
         (
             "admin",
-            [*SIGHTS, "Members", "Access Keys"],
+            [*SIGHTS, "Webhooks", "Deliveries", "Members", "Access Keys"],
         ),
         ("manager", [*SIGHTS, "Access Keys"]),
         ("auditor", [*SIGHTS, "Access Keys"]),
@@ -157,6 +157,8 @@ def test_only_our_models_have_screens() -> None:
         "keys.ConsumerGroup",
         "keys.GatewayKey",
         "usage.UsageEvent",
+        "webhooks.Delivery",
+        "webhooks.WebhookEndpoint",
     ]
 
 

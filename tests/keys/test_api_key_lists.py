@@ -209,7 +209,7 @@ def test_an_export_takes_the_same_queries_however_many_keys(
     group = make_group()
     for _ in range(12):
         make_key(consumer_group=group)
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(13):
         assert len(rows(admin_api.get(EXPORT))) == 12
 
 

@@ -21,6 +21,7 @@ from keys import lifecycle
 from keys.models import ConsumerGroup, GatewayKey
 from tests.factories import TESTS, make_group, make_key, make_member
 from tests.keys.conftest import ADD, KEYS, Console, form, page_of
+from tests.pages import save
 
 
 def create(client: Client, **given: Any) -> Any:
@@ -180,7 +181,7 @@ def edit(client: Client, key: GatewayKey, **given: Any) -> Any:
         "allowed_networks": "\n".join(key.allowed_networks),
         "expiry": "keep",
     }
-    return client.post(page_of(key), form(**{**now, **given}))
+    return save(client, page_of(key), form(**{**now, **given}))
 
 
 def test_an_edit_changes_what_was_changed_and_keeps_the_rest(console: Console, admin: Member) -> None:

@@ -22,7 +22,7 @@ from keys.models import ConsumerGroup
 from keys.visibility import manages_group
 from tests.factories import TESTS, make_group, make_key, make_member
 from tests.fixtures import BrowserOf
-from tests.pages import column, main_of
+from tests.pages import column, main_of, save
 
 GROUPS = "/admin/keys/consumergroup/"
 
@@ -106,7 +106,7 @@ def test_who_creates_a_group_while_somebody_else_creates_the_same_is_told_so(bro
 def test_an_edit_names_only_what_changed(browser: BrowserOf, admin: Member) -> None:
     group = make_group("payments", name="Payments", allowed_networks=["10.0.0.0/8"])
     sent = particulars(name="Payments", allowed_networks="10.0.0.0/8", idle_days="45")
-    browser(admin).post(page_of(group), sent)
+    save(browser(admin), page_of(group), sent)
     entry = AuditEntry.objects.get(action=AuditAction.GROUP_EDITED)
     assert (entry.before, entry.after) == ({"idle_days": None}, {"idle_days": 45})
 
@@ -115,7 +115,7 @@ def test_the_slug_is_prefilled_and_then_fixed(browser: BrowserOf, admin: Member)
     client = browser(admin)
     assert "prepopulated" in client.get(f"{GROUPS}add/").content.decode()
     group = make_group("payments")
-    client.post(page_of(group), particulars(slug="other"))
+    save(client, page_of(group), particulars(slug="other"))
     group.refresh_from_db()
     assert (group.slug, group.name) == ("payments", "Payments")
 
@@ -133,7 +133,7 @@ def test_saving_a_group_does_not_hand_it_to_every_manager_because_its_own_is_non
     edit_member(actor=TESTS, member_id=manager.pk, changed={"role": Role.AUDITOR.value})
     client = browser(admin)
     chosen = re.findall(r'<option value="(\d+)" selected', client.get(page_of(group)).content.decode())
-    client.post(page_of(group), particulars(managers=chosen, idle_days="45"))
+    save(client, page_of(group), particulars(managers=chosen, idle_days="45"))
     group.refresh_from_db()
     assert (group.idle_days, list(group.managers.all())) == (45, [manager])
     assert not manages_group(other, group)
@@ -157,7 +157,7 @@ def test_others_look_and_change_nothing(browser: BrowserOf, role: str) -> None:
     assert "10.0.0.0/8" in main_of(page)
     assert '"10.0.0.0/8"' not in main_of(page)
     assert "Save" not in main_of(page)
-    assert client.post(page_of(group), particulars(name="Mine")).status_code == 403
+    assert save(client, page_of(group), particulars(name="Mine")).status_code == 403
     assert client.post(f"{GROUPS}add/", particulars()).status_code == 403
     assert client.get(f"{GROUPS}add/").status_code == 403
     assert ConsumerGroup.objects.get().name == "payments"

@@ -17,6 +17,7 @@ from access.members import edit_member
 from access.models import Member
 from audit import clock
 from keys import lifecycle
+from keys.groups import edit_group
 from keys.hygiene import CONCERNS
 from keys.models import GatewayKey
 from tests.factories import TESTS, actor_of, make_group, make_key, make_member
@@ -60,6 +61,10 @@ def one_of_each() -> dict[str, list[str]]:
     left = make_member()
     sound("left-behind", owner=left)
     edit_member(actor=TESTS, member_id=left.pk, changed={"is_active": False})
+    strict = sound("too-late")
+    edit_group(
+        actor=TESTS, group_id=strict.consumer_group_id or 0, changed={"max_lifetime_days": 60}, existing_keys="leave"
+    )
     lingering, brief = sound("lingers"), sound("brief")
     lifecycle.rotate(actor=TESTS, key_id=lingering.pk, grace=timedelta(days=10), renew_expiry=False)
     lifecycle.rotate(actor=TESTS, key_id=brief.pk, grace=timedelta(hours=1), renew_expiry=False)
@@ -75,6 +80,7 @@ def one_of_each() -> dict[str, list[str]]:
         "long_grace": ["lingers"],
         "unused": ["sleeps", "untouched"],
         "never_used": ["untouched"],
+        "breaches_policy": ["too-late"],
         "no_expiry": ["for-ever"],
         "unscoped": ["everywhere"],
         "owner_left": ["left-behind", "orphan"],
@@ -144,7 +150,7 @@ def test_the_page_costs_the_same_however_many_keys_there_are(console: Console, m
         connection,
     ) as queries:
         client.get(HYGIENE)
-    assert len(queries) <= 12
+    assert len(queries) <= 17
     for number in range(4):
         sound(f"more-{number}", owner=None, expires_at=None, consumer_group=None)
     with CaptureQueriesContext(connection) as more:

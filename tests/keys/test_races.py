@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 import time_machine
-from django.db import connection, transaction
+from django.core.exceptions import ValidationError
+from django.db import transaction
 
 from access.refusals import Conflict
 from audit import clock
 from audit.models import AuditEntry
 from keys import bulk, lifecycle, sweeps
+from keys.groups import edit_group
+from keys.installation import edit_policy
 from keys.issuing import IssuedKey
-from keys.models import GatewayKey, KeyVersion
+from keys.models import ConsumerGroup, GatewayKey, KeyVersion
 from keys.status import KeyStatus
-from tests.factories import TESTS, make_key
+from tests.factories import TESTS, make_group, make_key
+from tests.races import at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def at_once(*verbs: Callable[[], object]) -> list[object]:
-    """Start all verbs at the same moment, each in a thread with its own connection; their results or Conflicts."""
-    barrier = threading.Barrier(len(verbs))
-
-    def run(verb: Callable[[], object]) -> object:
-        try:
-            barrier.wait(timeout=30)
-            return verb()
-        except Conflict as refusal:
-            return refusal
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(len(verbs)) as pool:
-        return [future.result() for future in [pool.submit(run, verb) for verb in verbs]]
 
 
 def test_concurrent_rotates_of_one_key_serialise() -> None:
@@ -89,3 +74,58 @@ def test_sweeps_beside_each_other_record_each_expiry_once() -> None:
     with time_machine.travel(expires_at):
         at_once(*[sweeps.expire_due for _ in range(3)])
     assert AuditEntry.objects.filter(action="gateway_key.expired").count() == len(keys)
+
+
+@pytest.mark.parametrize("attempt", range(5))
+@pytest.mark.parametrize("whose", ["group", "installation"])
+def test_a_stricter_policy_that_meets_new_keys_leaves_none_in_breach_unsaid(whose: str, attempt: int) -> None:
+    group = make_group()
+
+    def tighten() -> object:
+        changed = {"max_lifetime_days": 10}
+        if whose == "group":
+            return edit_group(actor=TESTS, group_id=group.pk, changed=changed)
+        return edit_policy(actor=TESTS, changed=changed)
+
+    def make() -> object:
+        try:
+            return make_key(consumer_group=group, expires_at=clock.now() + timedelta(days=90))
+        except ValidationError as refused:
+            return refused
+
+    tightened, *made = at_once(tighten, *[make] * 6)
+    late = GatewayKey.objects.filter(expires_at__gt=clock.now() + timedelta(days=11)).count()
+    assert late == sum(isinstance(one, IssuedKey) for one in made)
+    # Either it came first and nobody was let in, or it saw those who had been and asked.
+    assert isinstance(tightened, Conflict) == bool(late)
+
+
+def test_a_policy_that_aligns_keys_while_they_are_rotated_and_revoked_waits_for_nobody_for_ever() -> None:
+    group = make_group()
+    keys = [make_key(consumer_group=group, expires_at=None).key for _ in range(8)]
+
+    def tighten() -> object:
+        with transaction.atomic():  # as in the console, whose form is one transaction
+            return edit_group(actor=TESTS, group_id=group.pk, changed={"max_lifetime_days": 10}, existing_keys="align")
+
+    def busy(key: GatewayKey) -> Callable[[], object]:
+        def run() -> object:
+            lifecycle.rotate(actor=TESTS, key_id=key.pk)
+            return lifecycle.disable(actor=TESTS, key_id=key.pk)
+
+        return run
+
+    at_once(tighten, *[busy(key) for key in keys[:4]])
+    live = GatewayKey.objects.filter(expires_at__isnull=True)
+    assert not live.exists()
+
+
+def test_idle_keys_are_revoked_once_however_many_workers_look() -> None:
+    group = make_group(idle_days=1)
+    with time_machine.travel(clock.now() - timedelta(days=40), tick=False):
+        keys = [make_key(consumer_group=group).key for _ in range(6)]
+    GatewayKey.objects.update(created_at=clock.now() - timedelta(days=40))
+    ConsumerGroup.objects.update(idle_since=clock.now() - timedelta(days=30))
+    done = at_once(*[sweeps.revoke_idle] * 4)
+    assert sum(one for one in done if isinstance(one, int)) == len(keys)
+    assert AuditEntry.objects.filter(action="gateway_key.revoked").count() == len(keys)

@@ -134,6 +134,38 @@ def test_path_and_method_of_the_client_are_kept_where_the_gateway_appends_them(p
     assert (event.method, len(event.path), event.client_ip) == ("PUT", 500, "203.0.113.9")
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("search", "search"),
+        (None, ""),
+        ("x" * 5_000, "x" * 80),
+        ("<b>\x01\x1f\xff", "<b>��\xff"),
+    ],
+)
+def test_a_denial_keeps_the_group_that_the_gateway_stated(plane: Plane, said: str | None, kept: str) -> None:
+    token = make_gateway(require_group=True).value
+    issued = make_key(consumer_group=make_group("payments"))
+    stated = [] if said is None else [(b"x-keeptrusts-consumer-group", said.encode("latin-1"))]
+    assert plane.ask(headers=[*question(token, issued.value), *stated]).status == 403
+    plane.flush()
+    assert UsageEvent.objects.get().stated_group == kept
+
+
+def test_a_value_stated_as_a_group_is_not_kept(plane: Plane) -> None:
+    token, issued = make_gateway().value, make_key(consumer_group=make_group("payments"))
+    plane.authorize(token, issued.value, x_keeptrusts_consumer_group=issued.value)
+    plane.flush()
+    assert UsageEvent.objects.get().stated_group == f"{issued.value[:10]}…"
+
+
+def test_of_a_request_that_passed_no_stated_group_is_kept(plane: Plane) -> None:
+    token, issued = make_gateway().value, make_key(consumer_group=make_group("payments"))
+    plane.authorize(token, issued.value, x_keeptrusts_consumer_group="payments")
+    plane.flush()
+    assert UsageEvent.objects.get().stated_group is None
+
+
 def test_a_stop_writes_what_is_counted(transactional_db: None) -> None:
     token, issued = make_gateway().value, make_key()
     with running_plane() as plane:

@@ -18,6 +18,7 @@ from keys import lifecycle
 from keys.issuing import IssuedKey
 from tests.factories import TESTS, make_gateway, make_group, make_key
 from tests.plane import USAGE, Plane, question
+from usage.events import INCOMING
 from usage.ingest import ingest
 from usage.models import KeyMetrics, UsageBucket, UsageEvent, VersionMetrics
 
@@ -219,7 +220,7 @@ def test_what_it_is_copied_through_never_grows_old(monkeypatch: pytest.MonkeyPat
     for number in range(3):
         assert ingest(gateway_id=gateway.id, events=[event(issued, str(number))]).accepted == 1
         with connection.cursor() as cursor:
-            cursor.execute("SELECT relfrozenxid::text FROM pg_class WHERE oid = 'usage_incoming'::regclass")
+            cursor.execute("SELECT relfrozenxid::text FROM pg_class WHERE oid = %s::regclass", [INCOMING])
             frozen.append(int(cursor.fetchone()[0]))
     assert frozen[0] < frozen[1] < frozen[2]
 

@@ -138,7 +138,8 @@ function showOrHide(root) {
     for (const field of root.querySelectorAll("[data-shown-when]")) {
         const [name, value] = field.dataset.shownWhen.split("=");
         const control = field.form?.elements.namedItem(name);
-        const place = field.closest(".form-field");
+        // As a dialog lays a field out, or as a form of the console does.
+        const place = field.closest(".form-field, .form-row");
         if (control && place) {
             place.hidden = control.value !== value;
         }

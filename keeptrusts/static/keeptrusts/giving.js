@@ -70,9 +70,23 @@
             const latest = place.dataset.latest ? Date.parse(place.dataset.latest) : Infinity;
             const end = new Date(Math.min(Date.now() + Number(minutes) * 60_000, latest));
             place.textContent = minutes && !Number.isNaN(end.getTime())
-                ? `until ${end.toISOString().slice(0, 16).replace("T", " ")} UTC`
+                ? `until ${stamp(end, place.dataset.zone, JSON.parse(place.dataset.zoneNames))}`
                 : "for as many minutes from now";
         }
+    }
+    /* As the server writes a time (audit/moments.py): in the member's zone, called as it calls it, by its minutes
+       ahead of UTC. A zone that the browser does not know is told in UTC. */
+    function stamp(at, timeZone, names) {
+        const given = { hourCycle: "h23", year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit" };
+        let parts;
+        try {
+            parts = new Intl.DateTimeFormat("en", { ...given, timeZone }).formatToParts(at);
+        } catch {
+            return `${at.toISOString().slice(0, 16).replace("T", " ")} UTC`;
+        }
+        const { year, month, day, hour, minute } = Object.fromEntries(parts.map((part) => [part.type, part.value]));
+        const ahead = Date.UTC(year, month - 1, day, hour, minute) / 60_000 - Math.floor(at.getTime() / 60_000);
+        return `${year}-${month}-${day} ${hour}:${minute} ${names[ahead] ?? timeZone}`;
     }
     document.addEventListener("input", countMinutes);
     document.addEventListener("htmx:afterSettle", countMinutes);

@@ -56,7 +56,7 @@ document.addEventListener("DOMContentLoaded", () => {
             return [];
         }
         const title = document.createElement("p");
-        title.textContent = `The policy of ${policy.name}:`;
+        title.textContent = policy.name ? `What holds in ${policy.name}:` : "What holds for every key:";
         const list = document.createElement("ul");
         list.className = "kt-policy-list";
         for (const rule of policy.rules.split("\n")) {

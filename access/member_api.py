@@ -1,0 +1,156 @@
+"""The API of members, for Admins: who they are, inviting them, their role, taking them out. As in the console."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
+from django.db import models
+from django.db.models import QuerySet
+from django.urls import reverse
+from django_filters import ChoiceFilter, FilterSet
+from drf_spectacular.utils import extend_schema, extend_schema_field
+from rest_framework import serializers, status
+from rest_framework.decorators import action
+from rest_framework.mixins import ListModelMixin
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from access.actors import request_actor
+from access.idempotency import SecretResponse, once
+from access.invitations import Invited, invite_member, replace_invitation, withdraw_invitation
+from access.members import edit_member, state_tag
+from access.models import Member
+from access.rules import Role
+from access.schema import IF_MATCH
+from access.serializers import OneOfField, StrictSerializer, TextField
+from access.tagged import TaggedViewSet
+
+
+class MemberState(models.TextChoices):
+    """invited: they have not chosen a password yet, whatever has become of the link."""
+
+    ACTIVE = "active"
+    INVITED = "invited"
+    OUT = "out"
+
+
+class MemberJSON(serializers.ModelSerializer[Member]):
+    state = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Member
+        fields = ["id", "username", "name", "email", "role", "state", "date_joined", "last_login"]
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.ChoiceField(MemberState.choices))
+    def get_state(self, member: Member) -> str:
+        if member.is_active:
+            return MemberState.ACTIVE.value
+        return (MemberState.OUT if member.has_usable_password() else MemberState.INVITED).value
+
+
+class InvitedJSON(MemberJSON):
+    link = serializers.CharField(help_text="With it they choose their password. Shown this once.")
+    link_expires_at = serializers.DateTimeField()
+
+    class Meta(MemberJSON.Meta):
+        fields = [*MemberJSON.Meta.fields, "link", "link_expires_at"]
+
+
+class MemberChanges(StrictSerializer):
+    """What is absent stays."""
+
+    name = TextField(required=False)
+    email = TextField(required=False)
+    role = OneOfField(Role.choices, required=False)
+
+
+class Invitation(StrictSerializer):
+    username = TextField()
+    role = OneOfField(Role.choices)
+    name = TextField(required=False)
+    email = TextField(required=False)
+
+
+class MemberFilters(FilterSet):
+    role = ChoiceFilter(choices=Role.choices)
+    state = ChoiceFilter(choices=MemberState.choices, method="in_state")
+
+    def in_state(self, members: QuerySet[Member], name: str, state: str) -> QuerySet[Member]:
+        if state == MemberState.ACTIVE:
+            return members.filter(is_active=True)
+        waiting = models.Q(password__startswith=UNUSABLE_PASSWORD_PREFIX)
+        return members.filter(waiting if state == MemberState.INVITED else ~waiting, is_active=False)
+
+
+class MemberViewSet(ListModelMixin, TaggedViewSet[Member]):
+    """Members of this installation. Nobody is deleted: who is taken out is kept out."""
+
+    queryset = Member.objects.all()
+    serializer_class = MemberJSON
+    filterset_class = MemberFilters
+    lookup_value_regex = "[0-9]{1,18}"
+    search_fields = ["username", "name", "email"]
+    ordering_fields = {name: name for name in ("username", "name", "role", "last_login")}
+
+    def tag_of(self, obj: Member) -> str:
+        return state_tag(obj)
+
+    @extend_schema(request=Invitation, responses={201: InvitedJSON})
+    @once
+    def create(self, request: Request) -> Response:
+        """Invite a member. The link with which they choose their password is in this answer and never shown again."""
+        invited = invite_member(actor=request_actor(request), **self.body(Invitation))
+        return self._answer_with_link(invited, status.HTTP_201_CREATED)
+
+    @extend_schema(request=MemberChanges, responses=MemberJSON, parameters=[IF_MATCH])
+    def partial_update(self, request: Request, pk: str) -> Response:
+        """Edit a member, or give them another role; what is absent stays."""
+        return self._edit(self.body(MemberChanges))
+
+    @extend_schema(request=None, responses=InvitedJSON)
+    @action(detail=True, methods=["post"], url_path="invite-again")
+    @once
+    def invite_again(self, request: Request, pk: str) -> Response:
+        """Give a member who has not joined another link, in this answer alone; the older one leads nowhere."""
+        member = self.get_object()
+        self.body(StrictSerializer)
+        return self._answer_with_link(replace_invitation(actor=request_actor(request), member_id=member.pk), 200)
+
+    @extend_schema(request=None, responses=MemberJSON)
+    @action(detail=True, methods=["post"], url_path="withdraw-invitation")
+    @once
+    def withdraw_invitation(self, request: Request, pk: str) -> Response:
+        """Let the link of a member who has not joined lead nowhere."""
+        member = self.get_object()
+        self.body(StrictSerializer)
+        return self.answer(withdraw_invitation(actor=request_actor(request), member_id=member.pk))
+
+    @extend_schema(request=None, responses=MemberJSON, parameters=[IF_MATCH])
+    @action(detail=True, methods=["post"], url_path="take-out")
+    @once
+    def take_out(self, request: Request, pk: str) -> Response:
+        """Keep a member out: their sessions end, and their access keys are revoked for good. Nothing for who is out."""
+        self.body(StrictSerializer)
+        return self._edit({"is_active": False})
+
+    @extend_schema(request=None, responses=MemberJSON, parameters=[IF_MATCH])
+    @action(detail=True, methods=["post"], url_path="let-in")
+    @once
+    def let_in(self, request: Request, pk: str) -> Response:
+        """Let a member who was taken out sign in again. Their access keys stay revoked."""
+        self.body(StrictSerializer)
+        return self._edit({"is_active": True})
+
+    def _edit(self, changed: dict[str, Any]) -> Response:
+        member = self.get_object()
+        actor = request_actor(self.request)
+        return self.answer(edit_member(actor=actor, member_id=member.pk, changed=changed, expected=self.expected))
+
+    def _answer_with_link(self, invited: Invited, status: int) -> Response:
+        # What stands after "#" browsers send to no server.
+        link = f"{self.request.build_absolute_uri(reverse('join'))}#{invited.secret}"
+        expires_at = serializers.DateTimeField().to_representation(invited.invitation.expires_at)
+        data = self.shown_with(invited.member, {"link": link, "link_expires_at": expires_at})
+        return self.tagged(SecretResponse(data, again={"id": data["id"]}, status=status), invited.member)
