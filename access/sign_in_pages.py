@@ -28,6 +28,7 @@ from access.pages import console_page, open_page, page_context
 from access.second_factors import factors_of, has_second_factor, needs_second_factor, owner_of, use_code, use_passkey
 from access.sessions import confirm as note_confirmed
 from access.signing_in import Pending, complete, find_pending, forget_pending, note_failure, proceed, refuse_locked
+from access.throttles import may_try_code, may_try_name, may_try_passkey
 from audit.actions import AuditAction
 from audit.recording import Subject, record
 
@@ -50,7 +51,7 @@ class SignInView(LoginView):
     """The first page: a password, or what stands in for it."""
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        locked = refuse_locked(request, request.POST.get("username", ""))
+        locked = refuse_locked(request, request.POST.get("username", ""), may_try=may_try_name)
         return locked if locked is not None else super().post(request, *args, **kwargs)
 
     def form_valid(self, form: Any) -> HttpResponse:
@@ -104,7 +105,7 @@ def second_factor(request: HttpRequest) -> HttpResponse:
         return HttpResponseRedirect(reverse("admin:login"))
     member, form = pending.member, CodeForm(request.POST or None)
     if request.method == "POST":
-        if (locked := refuse_locked(request, member.username, code=True)) is not None:
+        if (locked := refuse_locked(request, member.username, may_try=may_try_code)) is not None:
             return locked
         if used := _used_factor(request, member, form):
             method = f"{pending.method} + {used}"
@@ -120,7 +121,7 @@ def passkey_sign_in(request: HttpRequest) -> HttpResponse:
     answer = _answer_of(request)
     claimed = owner_of(answer)
     name = claimed.username if claimed is not None else ""
-    if (locked := refuse_locked(request, name)) is not None:
+    if (locked := refuse_locked(request, name, may_try=may_try_passkey)) is not None:
         return locked
     if claimed is not None and claimed.is_active and use_passkey(member=claimed, answer=answer):
         return complete(request, claimed, method="passkey", second_factor=True, next_url=safe_next(request))
@@ -154,7 +155,7 @@ def confirm(request: HttpRequest) -> HttpResponse:
     owed = needs_second_factor(member) and has_second_factor(member) and not request.session.get("second_factor")
     password, code = PasswordForm(request.POST or None), CodeForm(request.POST or None)
     if request.method == "POST":
-        if (locked := refuse_locked(request, member.username, code=True)) is not None:
+        if (locked := refuse_locked(request, member.username, may_try=may_try_code)) is not None:
             return locked
         if method := _proof(request, member, password, code, owed=owed):
             return confirmed(request, method, second_factor=method != "password", next_url=safe_next(request))

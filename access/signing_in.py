@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
@@ -20,7 +21,6 @@ from django.urls import reverse
 from access.actors import client_ip
 from access.models import Member
 from access.second_factors import has_second_factor
-from access.throttles import may_try_code, may_try_name
 from audit import clock
 from audit.actions import AuditAction
 from audit.actor import Actor
@@ -81,13 +81,15 @@ def forget_pending(request: HttpRequest) -> None:
     request.session.pop(_PENDING, None)
 
 
-def refuse_locked(request: HttpRequest, username: str, *, code: bool = False) -> HttpResponse | None:
+def refuse_locked(
+    request: HttpRequest, username: str, *, may_try: Callable[[HttpRequest, str], bool]
+) -> HttpResponse | None:
     """Return the page that says so where this name may not be tried now, from this address or from anywhere.
 
-    code: whether a second factor is tried, of which fewer are allowed: its six digits are soon guessed.
+    may_try: what counts attempts of this kind (access/throttles.py).
     """
     credentials = {"username": username}
-    if not (may_try_code(request, username) if code else may_try_name(request, username)):
+    if not may_try(request, username):
         return render(request, "admin/locked_out.html", {"too_many": True}, status=HTTPStatus.TOO_MANY_REQUESTS)
     if AxesProxyHandler.is_allowed(request, credentials):
         return None

@@ -182,6 +182,11 @@ def may_try_name(request: HttpRequest, name: str) -> bool:
     return by_address and by_name
 
 
+def may_try_passkey(request: HttpRequest, name: str) -> bool:
+    """Count a passkey that is shown; say whether there were not too many from its address. It cannot be guessed."""
+    return may_sign_in(request)
+
+
 def may_try_code(request: HttpRequest, name: str) -> bool:
     """Count a second factor that is tried for this member; say whether there were not too many."""
     return _CodeThrottle(name).allow_request(request, None)  # type: ignore[arg-type]  # Django's own will do
