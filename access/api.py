@@ -15,6 +15,7 @@ from rest_framework.response import Response
 
 from access.access_keys import create_access_key, edit_access_key, revoke_access_key
 from access.actors import caller, request_actor
+from access.confirmation import require_confirmed_caller
 from access.idempotency import SecretResponse, once
 from access.members import set_preferences
 from access.models import AccessKey, AccessKeyQuerySet, Member, NoticeMail
@@ -108,6 +109,7 @@ class AccessKeyViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[AccessKey]
     @once
     def create(self, request: Request) -> Response:
         """Make an access key for oneself. Its value is in this answer and never shown again."""
+        require_confirmed_caller(request)
         issued = create_access_key(actor=request_actor(request), owner=caller(request), **self.body(NewAccessKey))
         data = {**self.get_serializer(issued.access_key).data, "value": issued.value}
         return SecretResponse(data, again={"id": data["id"]}, status=status.HTTP_201_CREATED)

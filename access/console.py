@@ -29,6 +29,7 @@ from unfold.admin import ModelAdmin, checkbox
 from unfold.dataclasses import UnfoldAction
 
 from access.actors import request_actor
+from access.confirmation import require_confirmed
 from access.models import Member
 from access.once import AlreadyDone
 from access.overtaken import NOT_SAVED, known_state, overtaken, with_last_entry
@@ -106,6 +107,8 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
     add_button: ClassVar[str] = "Create"
     # What the page of one object shows of others, fetched with it.
     detail_select_related: ClassVar[tuple[str, ...]] = ()
+    # Whether its forms are for those alone who have proven a moment ago that they are who they are.
+    confirmed_only: ClassVar[bool] = False
     list_before_template: Any = None
     change_form_before_template: Any = None
     change_form_outer_before_template: Any = None
@@ -237,6 +240,9 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
                 self.require_write(request, object_id)
             except Conflict as conflict:
                 return self._back_to_object(request, conflict)
+        # Asked before anything is typed where that can be; a page that also only shows asks when it is sent.
+        if self.confirmed_only and (request.method == "POST" or object_id is None) and self.allows(request, "add"):
+            require_confirmed(request)
         extra_context = {
             "show_save_and_add_another": False,
             "show_save_and_continue": False,

@@ -116,14 +116,6 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
     return None
 
 
-def is_unavailable(error: BaseException | None) -> bool:
-    """Say whether the database did not do its part: it is away, full, or may only be read."""
-    if isinstance(error, InternalError):
-        # PostgreSQL: read_only_sql_transaction, which Django knows no class of its own for.
-        return getattr(error.__cause__, "sqlstate", None) == "25006"
-    return isinstance(error, OperationalError | InterfaceError)
-
-
 def limits_hold(request: Any) -> bool:
     """Say whether the caller came with an access key that may do less than its owner."""
     return bool(getattr(request.user, "limits", NO_LIMITS).narrow)

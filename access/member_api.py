@@ -13,10 +13,12 @@ from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers, status
 from rest_framework.decorators import action
 from rest_framework.mixins import ListModelMixin
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from access.actors import request_actor
+from access.confirmation import require_confirmed_caller
 from access.idempotency import SecretResponse, once
 from access.invitations import Invited, invite_member, replace_invitation, withdraw_invitation
 from access.members import edit_member, state_tag
@@ -48,7 +50,7 @@ class MemberJSON(serializers.ModelSerializer[Member]):
     def get_state(self, member: Member) -> str:
         if member.is_active:
             return MemberState.ACTIVE.value
-        return (MemberState.OUT if member.has_usable_password() else MemberState.INVITED).value
+        return (MemberState.OUT if member.has_joined else MemberState.INVITED).value
 
 
 class InvitedJSON(MemberJSON):
@@ -103,14 +105,14 @@ class MemberFilters(FilterSet):
     def in_state(self, members: QuerySet[Member], name: str, state: str) -> QuerySet[Member]:
         if state == MemberState.ACTIVE:
             return members.filter(is_active=True)
-        waiting = models.Q(password__startswith=UNUSABLE_PASSWORD_PREFIX)
+        waiting = models.Q(password__startswith=UNUSABLE_PASSWORD_PREFIX, external_accounts__isnull=True)
         return members.filter(waiting if state == MemberState.INVITED else ~waiting, is_active=False)
 
 
 class MemberViewSet(ListModelMixin, TaggedViewSet[Member]):
     """Members of this installation. Nobody is deleted: who is taken out is kept out."""
 
-    queryset = Member.objects.all()
+    queryset = Member.objects.prefetch_related("external_accounts")
     serializer_class = MemberJSON
     filterset_class = MemberFilters
     lookup_value_regex = "[0-9]{1,18}"
@@ -124,6 +126,12 @@ class MemberViewSet(ListModelMixin, TaggedViewSet[Member]):
         "take_out": ("last_admin",),
         "let_in": ("not_joined",),
     }
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Ask a session for a fresh proof before a member is changed; not before an invitation is withdrawn."""
+        super().initial(request, *args, **kwargs)
+        if request.method not in SAFE_METHODS and self.action != "withdraw_invitation":
+            require_confirmed_caller(request)
 
     def tag_of(self, obj: Member) -> str:
         return state_tag(obj)

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import available_timezones
 
-from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.password_validation import validate_password
-from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
@@ -18,6 +16,7 @@ from access.models import Member, NoticeMail
 from access.preconditions import Precondition, tag_of
 from access.refusals import Conflict, Forbidden
 from access.rules import Role, require
+from access.sessions import delete_sessions
 from access.text import clean_text, refuse_unknown
 from audit import clock
 from audit.actions import AuditAction
@@ -111,17 +110,17 @@ def _edit(
                 permission="access.change_member",
                 obj=member,
             )
-        if member.is_active and not before["is_active"] and not member.has_usable_password():
+        if member.is_active and not before["is_active"] and not member.has_joined:
             raise Conflict("not_joined", NOT_JOINED, permission="access.change_member", obj=member)
         member.save(update_fields=EDITABLE)
         _record_changes(actor, member, before, after)
         if before["is_active"] and not member.is_active:
-            ended = Ended(sessions=_end_sessions(member), access_keys=revoke_all(actor=actor, owner=member))
+            ended = Ended(sessions=delete_sessions(member), access_keys=revoke_all(actor=actor, owner=member))
     return member, ended
 
 
-def set_password(*, actor: Actor, member_id: int, password: str) -> Member:
-    """Give a member another password, which ends all their sessions.
+def set_password(*, actor: Actor, member_id: int, password: str, keep_session: str | None = None) -> Member:
+    """Give a member another password, which ends all their sessions but the one with the key `keep_session`.
 
     Errors: Forbidden; Conflict `not_joined`; ValidationError.
     """
@@ -134,7 +133,8 @@ def set_password(*, actor: Actor, member_id: int, password: str) -> Member:
         check_password(password, member)
         member.set_password(password)
         member.save(update_fields=["password"])
-        record(AuditAction.MEMBER_PASSWORD_CHANGED, actor, about(member))
+        ended = delete_sessions(member, keep=keep_session)
+        record(AuditAction.MEMBER_PASSWORD_CHANGED, actor, about(member), detail={"sessions_ended": ended})
     return member
 
 
@@ -175,15 +175,6 @@ def snapshot(member: Member) -> dict[str, Any]:
 def state_tag(member: Member) -> str:
     """Return the tag of a member's state (access/preconditions.py)."""
     return tag_of({"id": member.pk, **snapshot(member)})
-
-
-def _end_sessions(member: Member) -> int:
-    """Delete the sessions of a member: refused they are anyway, but let in again, whoever holds one would go on."""
-    theirs = [
-        session.pk for session in Session.objects.iterator() if session.get_decoded().get(SESSION_KEY) == str(member.pk)
-    ]
-    Session.objects.filter(pk__in=theirs).delete()
-    return len(theirs)
 
 
 def check_password(password: str, member: Member) -> None:

@@ -243,6 +243,8 @@ def _set_up(url: str, folder: Path) -> None:
         "KEEPTRUSTS_SECRET_KEY": secrets.token_hex(32),
         "KEEPTRUSTS_DATA_DIR": str(folder),
         "KEEPTRUSTS_LOG_LEVEL": "ERROR",
+        # Its Admin signs in by a password alone.
+        "KEEPTRUSTS_REQUIRE_MFA": "none",
         "DJANGO_SETTINGS_MODULE": "keeptrusts.settings",
     }
     import django

@@ -37,6 +37,7 @@ KEYS: Final = "/admin/keys/gatewaykey/"
 NO_SCREENS: Final = {
     "jsi18n/",
     "search/",
+    "passkey-options/",
     "attention/",
     "keys/gatewaykey/{key}/cutover/",
     "keys/gatewaykey/{key}/denials/",
