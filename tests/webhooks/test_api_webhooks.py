@@ -154,6 +154,7 @@ def test_what_failed_since_a_time_is_sent_again(admin_api: APIClient) -> None:
     assert list(admin_api.post(path, {"since": "yesterday"}).json()["fields"]) == ["since"]
 
 
+@pytest.mark.slow
 def test_more_than_one_statement_has_room_for_are_sent_again_the_oldest_first(admin_api: APIClient) -> None:
     endpoint, now = make_endpoint(), clock.now()
     made = make_delivery(make_key().key, endpoint)
