@@ -12,6 +12,7 @@ from django.db import DatabaseError, transaction
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect, JsonResponse
 from django.urls import reverse
 
+from access.actors import caller
 from access.confirmation import ConfirmationNeeded, confirm_address, lead_to_confirm
 from access.errors import error_body
 from access.models import Member, MemberSession
@@ -74,7 +75,7 @@ def _owed(request: HttpRequest, in_console: bool) -> HttpResponseBase | None:
         return None
     if not in_console:
         return JsonResponse(error_body("second_factor_needed", OWED), status=403, headers={"Cache-Control": "no-store"})
-    if has_second_factor(request.user):
+    if has_second_factor(caller(request)):
         return HttpResponseRedirect(confirm_address(request.get_full_path()))
     messages.warning(request, OWED)
     return HttpResponseRedirect(reverse("admin:account"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.db import models
@@ -77,7 +77,7 @@ class ManagedGroupsField(TextListField):
     def to_internal_value(self, data: Any) -> list[Any]:
         slugs = list(dict.fromkeys(super().to_internal_value(data)))
         # A model of the house above, reached by its name (design §10).
-        model = MemberInvitation._meta.get_field("groups").related_model
+        model = cast(Any, MemberInvitation._meta.get_field("groups").related_model)
         found = model._default_manager.filter(slug__in=slugs)
         groups = {group.slug: group for group in found}
         for slug in slugs:

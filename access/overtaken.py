@@ -8,7 +8,7 @@ over" only for the state of which it has told.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -67,7 +67,8 @@ def with_last_entry[M: models.Model](rows: models.QuerySet[M], pk: object) -> mo
     """
     if rows.model._meta.model_name not in OBJECT_TYPES:
         return rows
-    return rows.annotate(**{LAST: models.Subquery(_entries(rows.model, pk).values("pk")[:1])})
+    last = models.Subquery(_entries(rows.model, pk).values("pk")[:1])
+    return cast("models.QuerySet[M]", rows.annotate(**{LAST: last}))
 
 
 def expected_state(request: HttpRequest) -> Precondition:

@@ -52,7 +52,7 @@ class SessionStore(db.SessionStore):
         return self.row
 
     def create_model_instance(self, data: dict[str, Any]) -> MemberSession:
-        row: MemberSession = super().create_model_instance(data)
+        row = cast(MemberSession, super().create_model_instance(data))
         about = data.get(ABOUT) or {}
         row.member_id = about.get("member")
         row.method = about.get("method", "")

@@ -7,7 +7,7 @@ The number of its queries is the same however many keys there are; the file of a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
@@ -102,7 +102,8 @@ def by_group(keys: GatewayKeyQuerySet, policies: Policies, /, **counted: Count) 
     for group_id, username in members.values_list("consumergroup", "member__username"):
         managers[group_id].append(username)
     rows = []
-    for row in keys.order_by().values("consumer_group").annotate(**counted):
+    counts: Iterable[Any] = keys.order_by().values("consumer_group").annotate(**counted)
+    for row in counts:
         group = policies.groups.get(row.pop("consumer_group"))
         names = {
             "consumer_group__slug": group.slug if group else None,

@@ -46,7 +46,7 @@ def manages_all(member: Member, group_ids: Collection[int | None]) -> dict[int |
     cover = member.limits.cover
     if member.role != Role.MANAGER:
         return {group_id: member.role == Role.ADMIN and cover(group_id) for group_id in group_ids}
-    managed = dict(ConsumerGroup.objects.order_by().values_list("pk", _managed_by(member)))
+    managed = dict(ConsumerGroup.objects.order_by().annotate(theirs=_managed_by(member)).values_list("pk", "theirs"))
     everywhere = all(managed.values())
     theirs = {group_id: everywhere if group_id is None else managed.get(group_id, False) for group_id in group_ids}
     return {group_id: cover(group_id) and yes for group_id, yes in theirs.items()}

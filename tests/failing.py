@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 from django.db import OperationalError, connection
 from django.http import HttpRequest, HttpResponse
@@ -43,7 +43,7 @@ def _logged(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
 
 
 for place in ("", "api/v1/"):
-    get_resolver().urlconf_module.urlpatterns[:0] = [
+    cast(Any, get_resolver().urlconf_module).urlpatterns[:0] = [
         path(f"{place}fail/", _fail),
         path(f"{place}unavailable/", _unavailable),
         path(f"{place}logged/", _logged),

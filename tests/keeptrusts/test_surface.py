@@ -85,7 +85,7 @@ def test_passwords_are_hashed_with_argon2() -> None:
 
 
 def encoding(answer: Any) -> str:
-    return answer.headers.get("Content-Encoding", "identity")
+    return str(answer.headers.get("Content-Encoding", "identity"))
 
 
 @pytest.mark.django_db
@@ -93,7 +93,7 @@ def test_no_answer_that_shows_a_secret_is_compressed(
     browser: BrowserOf, admin: Member, admin_api: APIClient, settings: Any
 ) -> None:
     key, gateway = make_key().key, make_gateway().gateway
-    made = [
+    made: list[Any] = [
         admin_api.post("/api/v1/gateway-keys/", {"name": "a", "description": "a" * 2_000}, headers=GZIP),
         admin_api.post(f"/api/v1/gateway-keys/{key.pk}/rotate/", {}, headers=GZIP),
         admin_api.post("/api/v1/gateways/", {"name": "g"}, headers=GZIP),
@@ -200,7 +200,7 @@ def test_a_body_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch, p
 
 @pytest.mark.once
 def test_a_request_id_is_believed_of_a_proxy_of_ours_alone() -> None:
-    given = {"x_request_id": "given-by-somebody"}
+    given: dict[str, Any] = {"x_request_id": "given-by-somebody"}
     assert asyncio.run(asked("/", b"", **given))[1]["x-request-id"] != "given-by-somebody"
     with override_settings(TRUSTED_PROXIES=1):
         assert asyncio.run(asked("/", b"", **given))[1]["x-request-id"] == "given-by-somebody"
@@ -211,7 +211,8 @@ def test_a_gateway_that_sends_no_end_is_given_up(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(bodies, "BODY_SECONDS", 0.05)
 
     async def receive() -> Mapping[str, Any]:
-        return await asyncio.Event().wait() or {}
+        await asyncio.Event().wait()
+        return {}
 
     with pytest.raises(bodies.BodyTooSlow):
         asyncio.run(bodies.read_body({"headers": []}, receive, limit=10))

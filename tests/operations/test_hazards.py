@@ -17,7 +17,7 @@ from operations.hazards import hazards
 
 def found(*steps: Operation) -> list[str]:
     migration = Migration("0002_next", "keys")
-    migration.operations = list(steps)
+    migration.operations = list(steps)  # type: ignore[misc]  # as Django does it itself
     return hazards(migration)
 
 
