@@ -72,7 +72,7 @@ def factors_of(member: Member) -> list[Factor]:
 
 
 def has_second_factor(member: Member) -> bool:
-    return Authenticator.objects.filter(user=member, type__in=FACTORS).exists()
+    return bool(Authenticator.objects.filter(user=member, type__in=FACTORS).exists())
 
 
 def needs_second_factor(member: Member) -> bool:

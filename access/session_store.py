@@ -7,7 +7,7 @@ that asks who is signed in has to know of either.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from django.conf import settings
 from django.contrib.sessions.backends import db
@@ -52,7 +52,7 @@ class SessionStore(db.SessionStore):
         return self.row
 
     def create_model_instance(self, data: dict[str, Any]) -> MemberSession:
-        row: MemberSession = super().create_model_instance(data)
+        row = cast("MemberSession", super().create_model_instance(data))
         about = data.get(ABOUT) or {}
         row.member_id = about.get("member")
         row.method = about.get("method", "")

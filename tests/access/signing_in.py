@@ -21,12 +21,12 @@ SECOND = "/admin/login/second-factor/"
 
 def code_of(secret: str, *, ahead: int = 0) -> str:
     """Return what the app that holds `secret` shows now, or `ahead` periods later."""
-    return format_hotp_value(hotp_value(secret, int(clock.now().timestamp()) // PERIOD + ahead))
+    return str(format_hotp_value(hotp_value(secret, int(clock.now().timestamp()) // PERIOD + ahead)))
 
 
 def give_totp(member: Member) -> str:
     """Give the member an authenticator app and return its secret. The code of this moment is used up with it."""
-    secret = totp_secret()
+    secret: str = totp_secret()
     actor = member_actor(member, credential="tests")
     add_totp(actor=actor, member_id=member.pk, secret=secret, code=code_of(secret))
     return secret

@@ -168,7 +168,10 @@ def test_an_app_is_added_and_a_recovery_code_stands_in_once(chromium: Browser, h
 
 @pytest.mark.timeout(300)
 def test_somebody_signs_in_through_the_provider(chromium: Browser, here: str, db: None, settings: Any) -> None:
-    people = {"max": {"preferred_username": "max", "groups": ["developers"]}, "sam": {"groups": ["football"]}}
+    people: dict[str, dict[str, Any]] = {
+        "max": {"preferred_username": "max", "groups": ["developers"]},
+        "sam": {"groups": ["football"]},
+    }
     with running_provider(people) as provider:
         settings.KEEPTRUSTS_OIDC = provider.settings()
         page, look = open_page(chromium, here)
