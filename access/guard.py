@@ -12,7 +12,6 @@ from django.db import DatabaseError, transaction
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect, JsonResponse
 from django.urls import reverse
 
-from access.actors import caller
 from access.confirmation import ConfirmationNeeded, confirm_address, lead_to_confirm
 from access.errors import error_body
 from access.models import Member, MemberSession
@@ -54,7 +53,7 @@ class SessionGuard:
             request.session.cycle_key()
         if request.session.get(SECOND_FACTOR) or not needs_second_factor(request.user):
             return None
-        return _owed(request, in_console)
+        return _owed(request, request.user, in_console)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
         return lead_to_confirm(request) if isinstance(exception, ConfirmationNeeded) else None
@@ -69,13 +68,13 @@ def _note_use(request: HttpRequest) -> None:
             MemberSession.objects.filter(pk=row.pk, last_seen_at__lt=now - SEEN_STEP).update(last_seen_at=now)
 
 
-def _owed(request: HttpRequest, in_console: bool) -> HttpResponseBase | None:
+def _owed(request: HttpRequest, member: Member, in_console: bool) -> HttpResponseBase | None:
     match = request.resolver_match
     if in_console and match is not None and match.view_name in OPEN_WITHOUT:
         return None
     if not in_console:
         return JsonResponse(error_body("second_factor_needed", OWED), status=403, headers={"Cache-Control": "no-store"})
-    if has_second_factor(caller(request)):
+    if has_second_factor(member):
         return HttpResponseRedirect(confirm_address(request.get_full_path()))
     messages.warning(request, OWED)
     return HttpResponseRedirect(reverse("admin:account"))

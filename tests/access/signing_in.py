@@ -26,7 +26,7 @@ def code_of(secret: str, *, ahead: int = 0) -> str:
 
 def give_totp(member: Member) -> str:
     """Give the member an authenticator app and return its secret. The code of this moment is used up with it."""
-    secret = str(totp_secret())
+    secret: str = totp_secret()
     actor = member_actor(member, credential="tests")
     add_totp(actor=actor, member_id=member.pk, secret=secret, code=code_of(secret))
     return secret
