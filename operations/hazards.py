@@ -33,7 +33,7 @@ BIG: Final = frozenset(
 def hazards(migration: Migration) -> list[str]:
     """Return what is not safe while the old version serves, each in a sentence; of what it makes itself, nothing."""
     made: set[str] = set()
-    found = []
+    found: list[str] = []
     for operation in migration.operations:
         if name := getattr(operation, "name", None) if type(operation).__name__ == "CreateModel" else None:
             made.add(name.lower())

@@ -128,7 +128,7 @@ class Figures(Collector):
         yield ages
 
     def _sum(self, figure: Any) -> float:
-        return sum(figure(counts) for counts in self._counts)
+        return float(sum(figure(counts) for counts in self._counts))
 
 
 async def exposition(readiness: Readiness) -> bytes:

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 import pytest
@@ -18,8 +19,8 @@ from keys.status import KeyStatus
 from tests.factories import TESTS, make_gateway, make_key
 from tests.faults.conftest import Fault
 from tests.faults.plant import disagreements
-from tests.keys.test_races import at_once
 from tests.plane import Plane, running_plane
+from tests.races import at_once
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True), pytest.mark.timeout(900)]
 
@@ -61,9 +62,9 @@ def _round(fault: Fault, plane: Plane, token: str, number: int, done: Counter[st
         if kind == 2 and client % 5 == 0:
             verbs.append(lambda: revoke_many(list(ids)))
         elif kind and client % 10 == 9:
-            verbs.append(lambda key_id=key_id: revoke(key_id))
+            verbs.append(partial(revoke, key_id))
         else:
-            verbs.append(lambda key_id=key_id: rotate(key_id))
+            verbs.append(partial(rotate, key_id))
     random.shuffle(verbs)
     results = at_once(*verbs)
     fault.tried += len(results)
