@@ -81,8 +81,6 @@ def _strikes(fault: Fault, caller: Console, strike: AbstractContextManager[None]
         for answer in [*caller.changes(), caller.report()]:
             _is_clear(fault, answer, what, {503} if all_fail else {200, 201, 503, 409})
         _is_clear(fault, caller.authorize(), what, {200, 503})
-        page = httpx.get(caller.base + "/admin/login/", timeout=60)
-        _is_clear(fault, page, what, {200, 503})
         fault.expect(httpx.get(caller.base + "/healthz", timeout=60).status_code == 200, f"{what}: /healthz")
     recovered = eventually(lambda: caller.report().status_code == 200, 20)
     fault.expect(bool(recovered), f"{what}: reports are refused afterwards")
