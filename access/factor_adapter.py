@@ -17,7 +17,7 @@ from access.models import Member
 SITE: Final = "Keeptrusts"
 
 
-class FactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # allauth brings no types
+class FactorAdapter(DefaultMFAAdapter):
     """Keeps secrets encrypted: the key is made of KEEPTRUSTS_SECRET_KEY, which a stolen database does not hold."""
 
     def encrypt(self, text: str) -> str:
