@@ -137,6 +137,7 @@ class AccessKeyAdmin(ConsoleAdmin[AccessKey]):
     show_add_link = False
     add_title = "Create Access Key"
     add_button = "Create and show the value"
+    confirmed_only = True
     change_form_before_template = "keys/form_token.html"
     actions_list = ("create",)
     actions_row = ("revoke",)

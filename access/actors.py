@@ -21,7 +21,7 @@ def request_actor(request: HttpRequest) -> Actor:
         return Actor.anonymous(label="anonymous", ip=client_ip(request))
     access_key: AccessKey | None = getattr(request, "auth", None)
     credential = f"access key {access_key.name} ({access_key.hint})" if access_key else "session"
-    return member_actor(member, credential=credential, ip=client_ip(request))
+    return member_actor(member, credential=credential, ip=client_ip(request), request_id=request_id(request))
 
 
 def caller(request: HttpRequest) -> Member:
@@ -29,7 +29,7 @@ def caller(request: HttpRequest) -> Member:
     return cast("Member", request.user)
 
 
-def member_actor(member: Member, *, credential: str, ip: str | None = None) -> Actor:
+def member_actor(member: Member, *, credential: str, ip: str | None = None, request_id: str = "") -> Actor:
     """Return `member` as an actor."""
     return Actor(
         kind=ActorKind.MEMBER,
@@ -37,8 +37,14 @@ def member_actor(member: Member, *, credential: str, ip: str | None = None) -> A
         label=member.username,
         credential=credential,
         ip=ip,
+        request_id=request_id,
         authority=member,
     )
+
+
+def request_id(request: HttpRequest) -> str:
+    """Return the id under which the server's log has this request; "" where no server is (a test, a command)."""
+    return str(getattr(request, "scope", {}).get("keeptrusts.request_id", ""))
 
 
 def client_ip(request: HttpRequest) -> str | None:

@@ -1,3 +1,11 @@
 from __future__ import annotations
 
-from access import access_key_admin, member_admin, preferences  # noqa: F401  # they register themselves
+# They register themselves.
+from access import (  # noqa: F401
+    access_key_admin,
+    account_pages,
+    member_admin,
+    oidc_pages,
+    preferences,
+    sign_in_pages,
+)

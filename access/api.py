@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import models
 from django_filters import ChoiceFilter, FilterSet
@@ -12,14 +12,15 @@ from rest_framework.decorators import action
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from access.access_keys import create_access_key, edit_access_key, revoke_access_key
 from access.actors import caller, request_actor
+from access.confirmation import require_confirmed_caller
 from access.idempotency import SecretResponse, once
-from access.models import AccessKey, AccessKeyQuerySet
+from access.members import set_preferences
+from access.models import AccessKey, AccessKeyQuerySet, Member, NoticeMail
 from access.rules import Role
-from access.serializers import FlagField, InstantField, StrictSerializer, TextField, TextListField
+from access.serializers import FlagField, InstantField, OneOfField, StrictSerializer, TextField, TextListField
 from access.viewsets import ApiViewSet, refuse_parameters
 from audit.parameters import FlagFilter, TextFilter
 
@@ -102,10 +103,13 @@ class AccessKeyViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[AccessKey]
     search_fields = ["name", "hint", "=id"]
     ordering_fields = {name: name for name in ("name", "created_at", "expires_at", "last_used_at")}
 
+    conflicts: ClassVar[dict[str, tuple[str, ...]]] = {"partial_update": ("access_key_revoked",)}
+
     @extend_schema(request=NewAccessKey, responses={201: IssuedAccessKeyJSON})
     @once
     def create(self, request: Request) -> Response:
         """Make an access key for oneself. Its value is in this answer and never shown again."""
+        require_confirmed_caller(request)
         issued = create_access_key(actor=request_actor(request), owner=caller(request), **self.body(NewAccessKey))
         data = {**self.get_serializer(issued.access_key).data, "value": issued.value}
         return SecretResponse(data, again={"id": data["id"]}, status=status.HTTP_201_CREATED)
@@ -132,19 +136,45 @@ class Me(serializers.Serializer[Any]):
     name = serializers.CharField()
     role = serializers.ChoiceField(Role.choices)
     email = serializers.CharField()
+    time_zone = serializers.CharField(help_text="In which the console shows times; the API speaks UTC.")
+    notice_mail = serializers.ChoiceField(NoticeMail.choices, help_text="Which notices are mailed.")
     credential = serializers.CharField(help_text="`session`, or which access key.")
     access_key = AccessKeyJSON(allow_null=True, help_text="The access key, and what it is held to; null for a session.")
 
 
-class MeView(APIView):
-    """Who calls, and by which credential."""
+class Preferences(StrictSerializer):
+    """What is absent stays."""
 
-    http_method_names = ["get", "head"]
+    time_zone = TextField(required=False, help_text="An IANA name, such as `Europe/Berlin`.")
+    notice_mail = OneOfField(NoticeMail.choices, required=False)
 
-    @extend_schema(responses=Me)
-    def get(self, request: Request) -> Response:
+
+class MeViewSet(ApiViewSet[Member]):
+    """Who calls, by which credential, and what they want for themselves."""
+
+    # Everybody sees who they are.
+    queryset = None
+    named_permissions: ClassVar[dict[str, str]] = {"partial_update": "access.prefer_member"}
+    serializer_class = Me
+    filter_backends = []
+    pagination_class = None
+
+    @extend_schema(responses=Me, operation_id="me_retrieve")
+    def retrieve(self, request: Request) -> Response:
+        """Say who calls, by which credential, and what an access key is held to."""
         refuse_parameters(request)
-        member = caller(request)
+        return self._answer(caller(request))
+
+    @extend_schema(request=Preferences, responses=Me, operation_id="me_partial_update")
+    def partial_update(self, request: Request) -> Response:
+        """Set one's own preferences; what is absent stays. Not by an access key that is held to less than its owner."""
+        changed = self.body(Preferences)
+        member = set_preferences(actor=request_actor(request), member_id=caller(request).pk, changed=changed)
+        return self._answer(member)
+
+    def _answer(self, member: Member) -> Response:
         facts = {name: getattr(member, name) for name in ("username", "name", "role", "email")}
-        access_key = AccessKeyJSON(request.auth).data if isinstance(request.auth, AccessKey) else None
-        return Response({**facts, "credential": request_actor(request).credential, "access_key": access_key})
+        facts |= {"time_zone": member.time_zone, "notice_mail": member.notice_mail}
+        access_key = AccessKeyJSON(self.request.auth).data if isinstance(self.request.auth, AccessKey) else None
+        credential = request_actor(self.request).credential
+        return Response({**facts, "credential": credential, "access_key": access_key})

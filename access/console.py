@@ -29,14 +29,16 @@ from unfold.admin import ModelAdmin, checkbox
 from unfold.dataclasses import UnfoldAction
 
 from access.actors import request_actor
+from access.confirmation import require_confirmed
 from access.models import Member
 from access.once import AlreadyDone
-from access.overtaken import NOT_SAVED, known_state, overtaken
+from access.overtaken import NOT_SAVED, known_state, overtaken, with_last_entry
 from access.preconditions import PreconditionFailed
 from access.refusals import Conflict, Forbidden, record_refusal
 from access.reveal import Secret, reveal_page
 from audit.change_lists import StrictChangeList
 
+_READS = frozenset({"GET", "HEAD"})
 # What a page that only reads has asked already: the same questions come for every button of it.
 _answered: WeakKeyDictionary[HttpRequest, dict[tuple[Any, ...], Any]] = WeakKeyDictionary()
 # The secret that a request has made, until its answer shows it. In memory only, and gone with the request.
@@ -105,6 +107,8 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
     add_button: ClassVar[str] = "Create"
     # What the page of one object shows of others, fetched with it.
     detail_select_related: ClassVar[tuple[str, ...]] = ()
+    # Whether its forms are for those alone who have proven a moment ago that they are who they are.
+    confirmed_only: ClassVar[bool] = False
     list_before_template: Any = None
     change_form_before_template: Any = None
     change_form_outer_before_template: Any = None
@@ -123,7 +127,7 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
         def ask() -> bool:
             return isinstance(member, Member) and member.may(self.permission(verb), obj)
 
-        return _once_a_page(request, ("may", self.permission(verb), obj.pk if obj is not None else None), ask)
+        return once_a_page(request, ("may", self.permission(verb), obj.pk if obj is not None else None), ask)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         # Whoever was given it to see need not be asked again.
@@ -150,11 +154,12 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
         def find() -> M | None:
             rows = self.get_queryset(request).select_related(*self.detail_select_related)
             try:
-                return rows.get(pk=self.opts.pk.to_python(object_id))
+                pk = self.opts.pk.to_python(object_id)
+                return with_last_entry(rows, pk).get(pk=pk) if request.method in _READS else rows.get(pk=pk)
             except (self.model.DoesNotExist, ValidationError, ValueError):
                 return None
 
-        return _once_a_page(request, ("object", self.opts.label, object_id), find)
+        return once_a_page(request, ("object", self.opts.label, object_id), find)
 
     def get_actions(self, request: HttpRequest, *args: Any, **kwargs: Any) -> dict[str, Any]:
         actions: dict[str, Any] = super().get_actions(request, *args, **kwargs)
@@ -235,6 +240,9 @@ class ConsoleAdmin[M: models.Model](ModelAdmin):
                 self.require_write(request, object_id)
             except Conflict as conflict:
                 return self._back_to_object(request, conflict)
+        # Asked before anything is typed where that can be; a page that also only shows asks when it is sent.
+        if self.confirmed_only and (request.method == "POST" or object_id is None) and self.allows(request, "add"):
+            require_confirmed(request)
         extra_context = {
             "show_save_and_add_another": False,
             "show_save_and_continue": False,
@@ -384,9 +392,9 @@ def _tick_box() -> tuple[SafeString, SafeString]:
     return SafeString(before), SafeString(after)
 
 
-def _once_a_page[T](request: HttpRequest, question: tuple[Any, ...], ask: Callable[[], T]) -> T:
+def once_a_page[T](request: HttpRequest, question: tuple[Any, ...], ask: Callable[[], T]) -> T:
     """Return the answer, asked once in a request that only reads. One that changes something asks every time anew."""
-    if request.method not in {"GET", "HEAD"}:
+    if request.method not in _READS:
         return ask()
     answers = _answered.setdefault(request, {})
     if question not in answers:

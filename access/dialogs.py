@@ -18,6 +18,7 @@ from unfold.enums import ActionVariant
 from unfold.forms import BaseDialogForm
 
 from access.actors import request_actor
+from access.confirmation import require_confirmed
 from access.console import add_errors
 from access.models import Member
 from access.refusals import Conflict, Forbidden, record_refusal
@@ -26,7 +27,8 @@ from access.refusals import Conflict, Forbidden, record_refusal
 class DialogForm(BaseDialogForm):
     """The form of a dialog about one object, which the member sees and may do this to.
 
-    Errors, when made: Http404 for an object that the member does not see; Forbidden, which the middleware records.
+    Errors, when made: Http404 for an object that the member does not see; Forbidden, which the middleware records;
+    ConfirmationNeeded.
     """
 
     # Templates read these from the class, which Django would otherwise call to see what it makes.
@@ -36,11 +38,15 @@ class DialogForm(BaseDialogForm):
     # What the dialog says, below its title; and whether its button is red.
     description: str = ""
     destructive: ClassVar[bool] = False
+    # Whether it is for those alone who have proven a moment ago that they are who they are (access/confirmation.py).
+    confirmed_only: ClassVar[bool] = False
 
     def __init__(self, request: HttpRequest, object_id: int | str | None = None, *args: Any, **kwargs: Any) -> None:
         self.obj: Any = find_visible(request, self.model, object_id)
         if not (isinstance(request.user, Member) and request.user.may(self.permission, self.obj)):
             raise Forbidden(self.permission, self.obj)
+        if self.confirmed_only:
+            require_confirmed(request)
         super().__init__(request, object_id, *args, **kwargs)
 
     @property

@@ -50,6 +50,7 @@ class StrictFilterBackend(DjangoFilterBackend):
         if not one_object:
             known |= {"page", "page_size", "cursor"} if getattr(view, "action", None) == "list" else set()
             known |= {"search"} if _is_searched(view) else set()
+            known |= getattr(view, "own_parameters", frozenset())
             known |= {"ordering"} if getattr(view, "ordering_fields", None) else set()
         errors: dict[str, list[ErrorDetail]] = {}
         for name, values in request.query_params.lists():
@@ -57,6 +58,9 @@ class StrictFilterBackend(DjangoFilterBackend):
                 errors[name] = [ErrorDetail("There is no such parameter.", code="unknown_parameter")]
             elif len(values) > 1 and not isinstance(filters.get(name), django_filters.MultipleChoiceFilter):
                 errors[name] = [ErrorDetail("This may be said once.", code="repeated")]
+            elif name in filters and "" in values:
+                # A script whose variable is empty must not get everything.
+                errors[name] = [ErrorDetail("Say which, or leave the parameter out.", code="blank")]
         if errors:
             raise ValidationError(errors)
 

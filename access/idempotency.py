@@ -53,6 +53,8 @@ def once[V: GenericViewSet[Any], **P](handler: Handler[V, P]) -> Handler[V, P]:
 
     @functools.wraps(handler)
     def handle(view: V, request: Request, *args: P.args, **kwargs: P.kwargs) -> Response:
+        if isinstance(view, ApiViewSet):
+            view.before_acting()
         key = request.headers.get(HEADER)
         if key is None:
             return handler(view, request, *args, **kwargs)
@@ -67,6 +69,7 @@ def once[V: GenericViewSet[Any], **P](handler: Handler[V, P]) -> Handler[V, P]:
         # Only now: what is raised in there would undo what a repeat waits for.
         return _repeat(done, request) if isinstance(done, IdempotencyRecord) else done
 
+    handle.acts_once = True  # type: ignore[attr-defined]  # for the description (access/schema.py)
     return cast("Handler[V, P]", handle)
 
 
@@ -91,7 +94,7 @@ def _act_once(request: Request, key: str, act: Callable[[], Response]) -> Respon
     if earlier is not None:
         earlier.delete()
     response = act()
-    if status.is_success(response.status_code):
+    if status.is_success(response.status_code) and not getattr(response, "changed_nothing", False):
         again = getattr(response, "again", None)
         IdempotencyRecord.objects.create(
             **place,

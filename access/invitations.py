@@ -172,7 +172,7 @@ def _invite(member: Member, groups: Iterable[Any]) -> Invited:
 def _not_joined(actor: Actor, member_id: int) -> Member:
     member: Member = Member.objects.select_for_update(no_key=True).get(pk=member_id)
     require(actor, "access.change_member", member)
-    if member.has_usable_password():
+    if member.has_joined:
         raise Conflict("already_joined", "They have joined already.", permission="access.change_member", obj=member)
     return member
 

@@ -13,15 +13,19 @@ from uuid import UUID
 if TYPE_CHECKING:
     from access.models import AccessKey
 
-# Verbs that change nothing. An export and a verification are recorded, and read.
-READING: Final = ("view_", "export_", "verify_")
+# Verbs that change nothing. An export, a report and a verification are recorded, and read.
+READING: Final = ("view_", "export_", "review_", "verify_")
 # What a key of chosen groups may do, for objects of these groups alone. Of its own kind it sees itself.
 WITHIN_GROUPS: Final = frozenset(
     {
         "keys.view_consumergroup",
         "keys.view_keyversion",
+        # It holds for theirs, too, and says nothing of others.
+        "keys.view_installationpolicy",
         "usage.view_usageevent",
         "usage.export_usageevent",
+        "usage.view_usagebucket",
+        "usage.export_usagebucket",
         "gateways.view_gateway",
         "audit.view_auditentry",
         "audit.export_auditentry",

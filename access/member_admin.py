@@ -24,10 +24,12 @@ from access.invitations import OPEN, Invited, invite_member, replace_invitation,
 from access.kept_filters import keep_list_filters
 from access.member_dialogs import (
     ROLE_MEANS,
+    EndSessionsForm,
     LetInForm,
     NewLinkForm,
     NewMemberForm,
     PasswordForm,
+    ResetFactorsForm,
     RoleForm,
     TakeOutForm,
     WithdrawForm,
@@ -39,6 +41,8 @@ from access.once import once
 from access.overtaken import expected_state
 from access.reveal import Secret, reveal_in_dialog
 from access.rules import Role
+from access.second_factors import factors_of, reset_second_factors
+from access.sessions import end_sessions
 from audit import clock
 from audit.links import entries_about, entries_by
 from audit.moments import moment
@@ -63,7 +67,7 @@ class StateFilter(DropdownFilter):
         return [("active", "Active"), ("invited", "Invited"), ("out", "Taken out")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Member]) -> QuerySet[Member]:
-        waiting = Q(is_active=False, password__startswith=UNUSABLE_PASSWORD_PREFIX)
+        waiting = Q(is_active=False, password__startswith=UNUSABLE_PASSWORD_PREFIX, external_accounts__isnull=True)
         match self.value():
             case None | "":
                 return queryset
@@ -100,20 +104,24 @@ class MemberAdmin(ConsoleAdmin[Member]):
     change_form_outer_after_template = "console/member_keys.html"
     add_title = "Invite Member"
     add_button = "Invite and show the link"
+    confirmed_only = True
     actions_list = ("create",)
-    actions_row = ("change_role", "new_link", "withdraw", "set_password", "let_in", "take_out")
+    actions_row = (
+        *("change_role", "new_link", "withdraw", "set_password", "end_sessions", "reset_factors"),
+        *("let_in", "take_out"),
+    )
     actions_detail = actions_row
 
     add_fieldsets = ((None, {"fields": ("username", "name", "email", "role", "manages")}),)
     fieldsets = (
         (None, {"fields": ("handle", "state", "role_label", "name", "email")}),
-        ("What they did and hold", {"fields": ("date_joined_at", "last_sign_in", "groups", "audit_trail")}),
+        ("What they did and hold", {"fields": ("date_joined_at", "last_sign_in", "ways_in", "groups", "audit_trail")}),
     )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         if obj is None:
             return ()
-        return ("handle", "state", "role_label", "date_joined_at", "last_sign_in", "groups", "audit_trail")
+        return ("handle", "state", "role_label", "date_joined_at", "last_sign_in", "ways_in", "groups", "audit_trail")
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         if obj is None:
@@ -134,7 +142,9 @@ class MemberAdmin(ConsoleAdmin[Member]):
             .annotate(live_access_keys=Count("access_keys", filter=live), invited_until=Subquery(open_link[:1]))
         )
         # A relation of the house above, by its name (design §10).
-        return members.prefetch_related("managed_groups", Prefetch("invitations", _open_links(), "open_links"))
+        return members.prefetch_related(
+            "managed_groups", "external_accounts", Prefetch("invitations", _open_links(), "open_links")
+        )
 
     def offered_actions(self, request: HttpRequest, rows: Sequence[Member]) -> dict[Any, Collection[str]]:
         return {row.pk: _offered(row) for row in rows}
@@ -238,6 +248,16 @@ class MemberAdmin(ConsoleAdmin[Member]):
         set_password(actor=request_actor(request), member_id=form.obj.pk, password=form.cleaned_data["new_password"])
         return reload_page(request, f"{form.obj} has a new password; their sessions have ended.")
 
+    @dialog_action(EndSessionsForm, title="End sessions", submit="End all sessions", icon="logout", loud=False)
+    def end_sessions(self, request: HttpRequest, form: EndSessionsForm) -> HttpResponse:
+        ended = end_sessions(actor=request_actor(request), member_id=form.obj.pk)
+        return reload_page(request, f"{ended:,} session{'' if ended == 1 else 's'} of {form.obj} ended.")
+
+    @dialog_action(ResetFactorsForm, title="Reset second factors", submit="Reset", icon="mobile_off", loud=False)
+    def reset_factors(self, request: HttpRequest, form: ResetFactorsForm) -> HttpResponse:
+        reset_second_factors(actor=request_actor(request), member_id=form.obj.pk)
+        return reload_page(request, f"{form.obj} has no second factor any more; their sessions have ended.")
+
     @display(description="Username")
     def handle(self, member: Member) -> str:
         return member.username
@@ -266,11 +286,18 @@ class MemberAdmin(ConsoleAdmin[Member]):
     def state(self, member: Any) -> str:
         if member.is_active:
             return "Active"
-        if member.has_usable_password():
+        if member.has_joined:
             return "Taken out"
         if member.invited_until is None:
             return "Invitation withdrawn"
         return "Invited" if member.invited_until > clock.now() else "Invitation expired"
+
+    @display(description="Ways to sign in")
+    def ways_in(self, member: Member) -> str:
+        ways = ["password"] if member.has_usable_password() else []
+        ways += [account.issuer for account in member.external_accounts.all()]
+        factors = [f"{factor.name}{' (passkey)' if factor.is_passkey else ''}" for factor in factors_of(member)]
+        return f"{', '.join(ways) or 'none'}; second factors: {', '.join(factors) or 'none'}"
 
     @display(description="Groups")
     def group_names(self, member: Any) -> str:
@@ -313,9 +340,11 @@ def _promised(member: Any) -> list[Any]:
 
 
 def _offered(member: Member) -> tuple[str, ...]:
+    # Whoever signs in through the provider alone has no password to set.
+    password = ("set_password",) if member.has_usable_password() else ()
     if member.is_active:
-        return ("change_role", "set_password", "take_out")
-    if member.has_usable_password():
-        return ("change_role", "set_password", "let_in")
+        return ("change_role", *password, "end_sessions", "reset_factors", "take_out")
+    if member.has_joined:
+        return ("change_role", *password, "let_in")
     link = ("withdraw",) if getattr(member, "invited_until", None) else ()
     return ("change_role", "new_link", *link)

@@ -16,6 +16,8 @@ from access.members import NOT_JOINED
 from access.models import Member
 from access.once import TokenField
 from access.rules import Role
+from access.second_factors import has_second_factor
+from access.sessions import sessions_of
 from audit import clock
 
 ROLE_MEANS: Final = {
@@ -54,6 +56,7 @@ class NewMemberForm(forms.ModelForm[Member]):
 class _MemberDialog(DialogForm):
     model = Member
     permission = "access.change_member"
+    confirmed_only = True
 
 
 class PasswordForm(_MemberDialog):
@@ -126,7 +129,7 @@ class LetInForm(_MemberDialog):
 
     @property
     def conflict(self) -> str:
-        if not self.obj.has_usable_password():
+        if not self.obj.has_joined:
             return NOT_JOINED
         return "They are in already." if self.obj.is_active else ""
 
@@ -136,16 +139,18 @@ class NewLinkForm(_MemberDialog):
 
     @property
     def conflict(self) -> str:
-        return "They have joined already." if self.obj.has_usable_password() else ""
+        return "They have joined already." if self.obj.has_joined else ""
 
 
 class WithdrawForm(_MemberDialog):
+    # As everything that only stops something.
+    confirmed_only = False
     description = "The link stops working at once. They stay in the list, and can be invited again."
     destructive = True
 
     @property
     def conflict(self) -> str:
-        return "They have joined already." if self.obj.has_usable_password() else ""
+        return "They have joined already." if self.obj.has_joined else ""
 
 
 def _left_behind(member: Member) -> list[str]:
@@ -155,6 +160,30 @@ def _left_behind(member: Member) -> list[str]:
         return []
     words = "key that they answer for has" if owned == 1 else "keys that they answer for have"
     return [f"{owned:,} gateway {words} nobody then: the hygiene page lists them, to be given another owner."]
+
+
+class EndSessionsForm(_MemberDialog):
+    confirmed_only = False
+    description = "They are signed out everywhere at once, and can sign in again. Their access keys go on."
+    destructive = True
+
+    @property
+    def conflict(self) -> str:
+        return "" if sessions_of(self.obj) else "They are signed in nowhere."
+
+
+class ResetFactorsForm(_MemberDialog):
+    """An Admin helps a member who has lost phone and recovery codes."""
+
+    description = (
+        "Their authenticator app, passkeys and recovery codes are of no use any more, and their sessions end. Until "
+        "they add a new one, the password alone lets them in: make sure that it is really they who ask."
+    )
+    destructive = True
+
+    @property
+    def conflict(self) -> str:
+        return "" if has_second_factor(self.obj) else "They have no second factor."
 
 
 def _these_keys(names: Sequence[str], count: int) -> str:

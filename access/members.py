@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import available_timezones
 
-from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.password_validation import validate_password
-from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from access.access_keys import revoke_all
-from access.models import Member
+from access.models import Member, NoticeMail
 from access.preconditions import Precondition, tag_of
 from access.refusals import Conflict, Forbidden
 from access.rules import Role, require
+from access.sessions import delete_sessions
 from access.text import clean_text, refuse_unknown
 from audit import clock
 from audit.actions import AuditAction
@@ -26,6 +25,7 @@ from audit.recording import Subject, changes, record
 
 TEXTS = ("name", "email")
 EDITABLE = (*TEXTS, "role", "is_active")
+PREFERENCES = frozenset({"time_zone", "notice_mail"})
 NOT_JOINED = "They have not joined yet. Give them an invitation link."
 
 
@@ -110,17 +110,17 @@ def _edit(
                 permission="access.change_member",
                 obj=member,
             )
-        if member.is_active and not before["is_active"] and not member.has_usable_password():
+        if member.is_active and not before["is_active"] and not member.has_joined:
             raise Conflict("not_joined", NOT_JOINED, permission="access.change_member", obj=member)
         member.save(update_fields=EDITABLE)
         _record_changes(actor, member, before, after)
         if before["is_active"] and not member.is_active:
-            ended = Ended(sessions=_end_sessions(member), access_keys=revoke_all(actor=actor, owner=member))
+            ended = Ended(sessions=delete_sessions(member), access_keys=revoke_all(actor=actor, owner=member))
     return member, ended
 
 
-def set_password(*, actor: Actor, member_id: int, password: str) -> Member:
-    """Give a member another password, which ends all their sessions.
+def set_password(*, actor: Actor, member_id: int, password: str, keep_session: str | None = None) -> Member:
+    """Give a member another password, which ends all their sessions but the one with the key `keep_session`.
 
     Errors: Forbidden; Conflict `not_joined`; ValidationError.
     """
@@ -133,39 +133,36 @@ def set_password(*, actor: Actor, member_id: int, password: str) -> Member:
         check_password(password, member)
         member.set_password(password)
         member.save(update_fields=["password"])
-        record(AuditAction.MEMBER_PASSWORD_CHANGED, actor, about(member))
+        ended = delete_sessions(member, keep=keep_session)
+        record(AuditAction.MEMBER_PASSWORD_CHANGED, actor, about(member), detail={"sessions_ended": ended})
     return member
 
 
-def set_time_zone(*, actor: Actor, member_id: int, time_zone: str) -> Member:
-    """Show times to a member, who is the actor, in this zone. Errors: Forbidden; ValidationError at the field."""
-    if time_zone not in available_timezones():
+def set_preferences(*, actor: Actor, member_id: int, changed: Mapping[str, Any]) -> Member:
+    """Keep what a member, who is the actor, wants for themselves; what is not named stays. Nothing new is no entry.
+
+    changed: `time_zone`, in which times are shown to them; `notice_mail`, whether `important` notices, `all` or `none`
+    are mailed to them. Errors: Forbidden, for another member, and for an access key that is held to less than its
+    owner may do; ValidationError at the field.
+    """
+    refuse_unknown(changed, PREFERENCES)
+    if changed.get("time_zone", "UTC") not in available_timezones():
         message = "This is no time zone. Use an IANA name such as Europe/Berlin."
         raise ValidationError({"time_zone": ValidationError(message, code="unknown_time_zone")})
-    with transaction.atomic():
-        member: Member = Member.objects.select_for_update(no_key=True).get(pk=member_id)
-        if actor.id != str(member.pk):
-            raise Forbidden("access.change_member", member)
-        before, member.time_zone = member.time_zone, time_zone
-        if before != time_zone:
-            member.save(update_fields=["time_zone"])
-            record(AuditAction.MEMBER_EDITED, actor, about(member), {"time_zone": before}, {"time_zone": time_zone})
-    return member
-
-
-def set_notice_mail(*, actor: Actor, member_id: int, notice_mail: str) -> Member:
-    """Mail a member, who is the actor, `important` notices, `all` or `none`. Errors: Forbidden; ValidationError."""
-    if notice_mail not in {"important", "all", "none"}:
-        message = "One of important, all, none."
+    if changed.get("notice_mail", "all") not in NoticeMail.values:
+        message = f"One of {', '.join(NoticeMail.values)}."
         raise ValidationError({"notice_mail": ValidationError(message, code="invalid_choice")})
     with transaction.atomic():
         member: Member = Member.objects.select_for_update(no_key=True).get(pk=member_id)
+        require(actor, "access.prefer_member")
         if actor.id != str(member.pk):
             raise Forbidden("access.change_member", member)
-        before, member.notice_mail = member.notice_mail, notice_mail
-        if before != notice_mail:
-            member.save(update_fields=["notice_mail"])
-            old, new = {"notice_mail": before}, {"notice_mail": notice_mail}
+        before = {field: getattr(member, field) for field in PREFERENCES}
+        old, new = changes(before, {**before, **changed})
+        if new:
+            for field, value in new.items():
+                setattr(member, field, value)
+            member.save(update_fields=list(new))
             record(AuditAction.MEMBER_EDITED, actor, about(member), old, new)
     return member
 
@@ -178,15 +175,6 @@ def snapshot(member: Member) -> dict[str, Any]:
 def state_tag(member: Member) -> str:
     """Return the tag of a member's state (access/preconditions.py)."""
     return tag_of({"id": member.pk, **snapshot(member)})
-
-
-def _end_sessions(member: Member) -> int:
-    """Delete the sessions of a member: refused they are anyway, but let in again, whoever holds one would go on."""
-    theirs = [
-        session.pk for session in Session.objects.iterator() if session.get_decoded().get(SESSION_KEY) == str(member.pk)
-    ]
-    Session.objects.filter(pk__in=theirs).delete()
-    return len(theirs)
 
 
 def check_password(password: str, member: Member) -> None:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from django.contrib.auth.models import AbstractBaseUser, UserManager
 from django.contrib.auth.validators import ASCIIUsernameValidator
+from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Length
@@ -16,6 +17,7 @@ from django.db.models.lookups import Exact
 from access import rules
 from access.limits import NO_LIMITS, Limits
 from access.rules import Role
+from access.session_store import SessionStore
 from access.tokens import DIGEST_BYTES
 from audit import clock
 
@@ -27,6 +29,12 @@ class MemberQuerySet(models.QuerySet["Member"]):
 
 class MemberManager(UserManager["Member"].from_queryset(MemberQuerySet)):  # type: ignore[misc]  # dynamic base
     pass
+
+
+class NoticeMail(models.TextChoices):
+    IMPORTANT = "important", "What needs attention"
+    ALL = "all", "Everything"
+    NONE = "none", "Nothing"
 
 
 class Member(AbstractBaseUser):
@@ -49,8 +57,8 @@ class Member(AbstractBaseUser):
     # Which notices are mailed to them about what they answer for (webhooks/happenings.py).
     notice_mail = models.CharField(
         max_length=16,
-        choices=[("important", "What needs attention"), ("all", "Everything"), ("none", "Nothing")],
-        default="important",
+        choices=NoticeMail.choices,
+        default=NoticeMail.IMPORTANT.value,
         db_default="important",
         editable=False,
     )
@@ -96,6 +104,11 @@ class Member(AbstractBaseUser):
     def visible[M: models.Model](self, queryset: models.QuerySet[M]) -> models.QuerySet[M]:
         """Return the rows of `queryset` that this member sees."""
         return rules.visible(self, queryset)
+
+    @property
+    def has_joined(self) -> bool:
+        """Whether they have ever had a way to sign in: a password, or an account at the OpenID Connect provider."""
+        return self.has_usable_password() or bool(self.external_accounts.all())
 
     # Django's own questions, answered from the same rule book.
     def has_perm(self, perm: str, obj: object | None = None) -> bool:
@@ -200,6 +213,41 @@ class Invitation(models.Model):
 
     def __str__(self) -> str:
         return f"invitation of {self.member}"
+
+
+class ExternalAccount(models.Model):
+    """Whom an OpenID Connect provider means by a member. Issuer and subject together never mean anybody else."""
+
+    member = models.ForeignKey(Member, on_delete=models.PROTECT, related_name="external_accounts")
+    issuer = models.CharField(max_length=500)
+    subject = models.CharField(max_length=255)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["issuer", "subject"], name="external_account_once")]
+
+    def __str__(self) -> str:
+        return f"{self.subject} of {self.issuer}"
+
+
+class MemberSession(AbstractBaseSession):
+    """A session of the console, with what its member is shown of it. Of who has not signed in yet, it has no member."""
+
+    member = models.ForeignKey(Member, on_delete=models.PROTECT, null=True, related_name="sessions")
+    # How they signed in, in the words of the audit log.
+    method = models.CharField(max_length=100, blank=True)
+    device = models.CharField(max_length=200, blank=True)
+    address = models.GenericIPAddressField(null=True)
+    signed_in_at = models.DateTimeField(null=True)
+    last_seen_at = models.DateTimeField(db_index=True)
+
+    @classmethod
+    def get_session_store_class(cls) -> type[SessionStore]:
+        return SessionStore
+
+    def __str__(self) -> str:
+        # Never the session key, which is a secret.
+        return f"session of {self.member_id}"
 
 
 class IdempotencyRecord(models.Model):

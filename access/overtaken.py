@@ -8,7 +8,7 @@ over" only for the state of which it has told.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -22,6 +22,8 @@ from audit.models import AuditEntry
 TAG: Final = "state_tag"
 SEEN: Final = "seen_entry"
 OVER: Final = "save_over"
+# What a row is called by which it brings the last entry about it.
+LAST: Final = "last_audit_entry"
 MOST_TOLD: Final = 10
 NOT_SAVED: Final = "Not saved: somebody else has changed this since you opened it. What you have typed is still here."
 
@@ -49,11 +51,24 @@ class Overtaken:
 
 
 def known_state(request: HttpRequest, obj: models.Model, tag: str) -> dict[str, str]:
-    """Return what the form about `obj` is to carry: of a form that comes again, what it carried before."""
+    """Return what the form about `obj` is to carry: of a form that comes again, what it carried before.
+
+    obj: as `with_last_entry` brings it.
+    """
     if request.method == "POST":
         return {name: request.POST.get(name, "") for name in (TAG, SEEN)}
-    last = _entries(obj).values_list("pk", flat=True).first()
-    return {TAG: tag, SEEN: str(last or 0)}
+    return {TAG: tag, SEEN: str(getattr(obj, LAST, None) or 0)}
+
+
+def with_last_entry[M: models.Model](rows: models.QuerySet[M], pk: object) -> models.QuerySet[M]:
+    """Let the row of this primary key bring the id of the last entry about it, for `known_state`.
+
+    It is found with the row in one statement, and so it is the entry of the very state that is read.
+    """
+    if rows.model._meta.model_name not in OBJECT_TYPES:
+        return rows
+    last = models.Subquery(_entries(rows.model, pk).values("pk")[:1])
+    return cast("models.QuerySet[M]", rows.annotate(**{LAST: last}))
 
 
 def expected_state(request: HttpRequest) -> Precondition:
@@ -68,13 +83,17 @@ def overtaken(request: HttpRequest, failed: PreconditionFailed) -> Overtaken:
     """Return what was done to the object since the form was opened, as far as the member may read of it."""
     seen = request.POST.get(SEEN, "")
     # Longer than any id of the log is no id of the log.
-    entries = _entries(failed.obj).filter(pk__gt=int(seen) if seen.isdecimal() and len(seen) < 19 else 0)
+    entries = _entries(type(failed.obj), failed.obj.pk).filter(
+        pk__gt=int(seen) if seen.isdecimal() and len(seen) < 19 else 0
+    )
     told = caller(request).visible(entries.exclude(action__endswith="_refused"))
     return Overtaken([Step(entry, _changes(entry)) for entry in told[:MOST_TOLD]], failed.tag)
 
 
-def _entries(obj: models.Model) -> models.QuerySet[AuditEntry]:
-    about = {"object_type": OBJECT_TYPES[str(obj._meta.model_name)], "object_id": str(obj.pk)}
+def _entries(model: type[models.Model], pk: object) -> models.QuerySet[AuditEntry]:
+    kind = OBJECT_TYPES[str(model._meta.model_name)]
+    # Of the installation's policy there is one, and the log gives it no id.
+    about = {"object_type": kind, "object_id": "" if kind == "policy" else str(pk)}
     return AuditEntry.objects.filter(**about).order_by("-id")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
+from django.views.decorators.cache import never_cache
 
 from access.actors import caller
 from access.refusals import Forbidden
@@ -18,11 +19,12 @@ type View = Callable[..., HttpResponse]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One address below /admin/. name: what `reverse("admin:…")` calls it."""
+    """One address below /admin/. name: what `reverse("admin:…")` calls it. for_strangers: before the sign-in."""
 
     route: str
     name: str
     view: View
+    for_strangers: bool = False
 
 
 PAGES: list[Page] = []
@@ -43,6 +45,17 @@ def console_page(route: str, *, name: str, permission: str | None = None) -> Cal
             return view(request, *args, **kwargs)
 
         PAGES.append(Page(route, name, guarded))
+        return guarded
+
+    return register
+
+
+def open_page(route: str, *, name: str) -> Callable[[View], View]:
+    """Serve a view at /admin/<route> to strangers too: what belongs to signing in. It is never cached."""
+
+    def register(view: View) -> View:
+        guarded: View = never_cache(view)
+        PAGES.append(Page(route, name, guarded, for_strangers=True))
         return guarded
 
     return register

@@ -70,6 +70,9 @@ def permission_of(view: APIView) -> str | None:
     queryset = getattr(view, "queryset", None)
     # A view without actions only shows; a method without an action will be answered 405.
     action = getattr(view, "action", "retrieve")
+    # What is about no model's rows says its permission itself.
+    if named := getattr(view, "named_permissions", {}).get(action):
+        return str(named)
     if queryset is None or action is None:
         return None
     meta = queryset.model._meta

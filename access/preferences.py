@@ -13,7 +13,7 @@ from django.urls import reverse
 from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminSelectWidget
 
 from access.actors import caller, request_actor
-from access.members import set_notice_mail, set_time_zone
+from access.members import set_preferences
 from access.models import Member
 from access.pages import console_page, page_context
 
@@ -52,9 +52,11 @@ def preferences(request: HttpRequest) -> HttpResponse:
     form = PreferencesForm(request.POST or None, initial=chosen)
     if request.method == "POST" and form.is_valid():
         zone = form.cleaned_data["time_zone"]
-        set_time_zone(actor=request_actor(request), member_id=member.pk, time_zone=zone)
         mail = form.cleaned_data["notice_mail"] or member.notice_mail
-        set_notice_mail(actor=request_actor(request), member_id=member.pk, notice_mail=mail)
-        messages.success(request, f"Times are shown to you in {zone.replace('_', ' ')} from now on.")
+        changed = {"time_zone": zone, "notice_mail": mail}
+        set_preferences(actor=request_actor(request), member_id=member.pk, changed=changed)
+        said = Member._meta.get_field("notice_mail").flatchoices
+        words = f"Times are shown to you in {zone.replace('_', ' ')} from now on. Notices by mail: {dict(said)[mail]}."
+        messages.success(request, words)
         return HttpResponseRedirect(reverse("admin:preferences"))
     return TemplateResponse(request, "console/preferences.html", page_context(request, "Preferences", form=form))

@@ -74,6 +74,7 @@ REFUSED_ACTIONS: dict[str, AuditAction] = {
     "webhooks.redeliver_delivery": AuditAction.WEBHOOK_REDELIVER_REFUSED,
     "access.add_member": AuditAction.MEMBER_CREATE_REFUSED,
     "access.change_member": AuditAction.MEMBER_EDIT_REFUSED,
+    "access.prefer_member": AuditAction.MEMBER_EDIT_REFUSED,
     "access.add_accesskey": AuditAction.ACCESS_KEY_CREATE_REFUSED,
     "access.change_accesskey": AuditAction.ACCESS_KEY_EDIT_REFUSED,
     "access.revoke_accesskey": AuditAction.ACCESS_KEY_REVOKE_REFUSED,

@@ -22,7 +22,8 @@ class Secret:
 
     title: what happened. name: whose value it is. usage: the template that says what to do with the value, given
     `secret` and `context`. done_url: where the member goes on. variable: what its line in an `.env` file is called, ""
-    for what belongs in none. noun: what it is called. now: what to do with it before anything else.
+    for what belongs in none. noun: what it is called. kept: what Keeptrusts keeps of it. now: what to do with it before
+    anything else.
     """
 
     title: str
@@ -32,6 +33,7 @@ class Secret:
     done_url: str
     variable: str = "KEEPTRUSTS_KEY"
     noun: str = "value"
+    kept: str = "Keeptrusts keeps a fingerprint of it and nothing that it could be shown from again."
     now: str = "Store it now."
     done_text: str = "Done, I have stored it"
     context: Mapping[str, Any] = field(default_factory=dict)

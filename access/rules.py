@@ -69,6 +69,8 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "access.view_member": ADMINS,
     "access.add_member": ADMINS,
     "access.change_member": ADMINS,
+    # What they set for themselves alone.
+    "access.prefer_member": EVERYONE,
     "access.review_member": frozenset({Role.ADMIN, Role.AUDITOR}),
     "access.view_accesskey": EVERYONE,
     "access.add_accesskey": EVERYONE,

@@ -67,6 +67,18 @@ _IDEMPOTENCY_KEY: Final = {
 }
 
 
+_IF_NONE_MATCH: Final = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "description": "An ETag that the caller has; 304 if nothing but figures of usage has changed since.",
+    "schema": {"type": "string"},
+}
+# Which operations answer with the tag of one object, and what states refuse them: only while the description is made.
+_TAGGED: Final = "x-tagged"
+_CONFLICTS: Final = "x-conflicts"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """An error that an operation may answer with. codes: those that there are, or (`more`) some of them."""
@@ -94,11 +106,13 @@ _BODY: Final = (
     Problem(413, "The body is too large.", ("body_too_large",)),
     Problem(415, "The body is not `application/json`.", ("unsupported_media_type",)),
 )
-_CONFLICT: Final = Problem(
-    409,
-    "The state does not allow it, or the change was made before (`already_processed`).",
-    ("key_revoked", "key_expired", "key_disabled", "not_in_grace", "already_processed", "in_progress", "conflict"),
-    more=True,
+# Of an operation with `Idempotency-Key`.
+_ONCE: Final = ("already_processed", "in_progress")
+_EXPORTS: Final = (
+    Problem(429, "Too many requests, or exports of one's own; `Retry-After`.", ("throttled", "too_many_exports")),
+    Problem(
+        503, "The database does not answer, or all exports are taken; `Retry-After`.", ("unavailable", "exports_busy")
+    ),
 )
 _REUSED: Final = Problem(422, "The `Idempotency-Key` was used for another body.", ("idempotency_key_reused",))
 _CHANGED: Final = Problem(412, "`If-Match` names another state than the present one.", ("precondition_failed",))
@@ -119,6 +133,7 @@ _HEADERS: Final = {
     "WWW-Authenticate": _header("RFC 6750.", 'Bearer realm="keeptrusts"'),
     "ETag": _header("The state of the object, as `If-Match` takes it.", '"5d41402abc4b2a76b9719d911017c592"'),
     "Location": _header("The path of what was created.", "/api/v1/gateway-keys/6f1f2c1e-3c55-4d53-9b0e-5a1d8f6a7c10/"),
+    "Content-Disposition": _header("The name of the file.", 'attachment; filename="gateway-keys.csv"'),
     "Idempotent-Replayed": _header("`true` where this is the answer to an earlier request with the same key.", "true"),
 }
 
@@ -152,7 +167,22 @@ class ApiSchema(AutoSchema):
             operation["x-keeptrusts-read-only"] = permission.partition(".")[2].startswith(READING)
             said = f"Roles: {', '.join(role.label for role in roles)}."
             operation["description"] = f"{operation.get('description', '')}\n\n{said}".strip()
+        if operation is not None:
+            self._say_what_is_sent_along(operation)
         return operation
+
+    def _say_what_is_sent_along(self, operation: dict[str, Any]) -> None:
+        """Add the headers that make a change once, and that compare states, where the view honours them."""
+        action = getattr(self.view, "action", "")
+        operation[_CONFLICTS] = list(getattr(self.view, "conflicts", {}).get(action, ()))
+        parameters = operation.setdefault("parameters", [])
+        if getattr(getattr(self.view, action or "", None), "acts_once", False):
+            parameters.append(_IDEMPOTENCY_KEY)
+        if hasattr(self.view, "tag_of"):
+            takes_tag = _takes(operation, IF_MATCH.name)
+            operation[_TAGGED] = takes_tag or action in {"retrieve", "create"}
+            if action == "retrieve":
+                parameters.append(_IF_NONE_MATCH)
 
 
 def describe(result: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -165,43 +195,49 @@ def describe(result: dict[str, Any], **_: Any) -> dict[str, Any]:
             # Bodies are taken by the letter (access/serializers.py).
             schema["additionalProperties"] = False
     for operations in result["paths"].values():
-        has_etag = any(_takes(operation, "If-Match") for operation in operations.values())
         for method, operation in operations.items():
-            _describe(operation, method.upper(), schemas, has_etag=has_etag)
+            _describe(operation, method.upper(), schemas)
     return result
 
 
-def _describe(operation: dict[str, Any], method: str, schemas: dict[str, Any], *, has_etag: bool) -> None:
-    parameters = operation.setdefault("parameters", [])
-    if method == HTTPMethod.POST:
-        parameters.append(_IDEMPOTENCY_KEY)
+def _describe(operation: dict[str, Any], method: str, schemas: dict[str, Any]) -> None:
+    tagged = operation.pop(_TAGGED, False)
+    if _takes(operation, "If-None-Match"):
+        operation["responses"]["304"] = {"description": "Nothing but figures of usage has changed."}
     for media in operation.get("requestBody", {}).get("content", {}).values():
         media.setdefault("example", example_of(media["schema"], schemas))
     for status, answer in operation["responses"].items():
         headers = ["RateLimit", "RateLimit-Policy"]
-        headers += ["ETag"] if has_etag and (method != HTTPMethod.POST) else []
+        headers += ["ETag"] if tagged else []
         headers += ["Location"] if status == "201" else []
-        headers += ["Idempotent-Replayed"] if method == HTTPMethod.POST else []
+        headers += ["Content-Disposition"] if "text/csv" in answer.get("content", {}) else []
+        headers += ["Idempotent-Replayed"] if _takes(operation, "Idempotency-Key") else []
         _add_headers(answer, headers)
         answer["description"] = answer.get("description") or "Done."
         for kind, media in answer.get("content", {}).items():
             if kind == "application/json":
                 media.setdefault("example", example_of(media["schema"], schemas))
-    for problem in _problems(method, parameters):
+    for problem in _problems(operation, method):
         operation["responses"].setdefault(str(problem.status), _answer(problem))
 
 
-def _problems(method: str, parameters: list[dict[str, Any]]) -> list[Problem]:
-    found = list(_ALWAYS)
+def _problems(operation: dict[str, Any], method: str) -> list[Problem]:
+    parameters, conflicts = operation["parameters"], operation.pop(_CONFLICTS, [])
+    is_export = any("text/csv" in answer.get("content", {}) for answer in operation["responses"].values())
+    found = [*(_EXPORTS if is_export else ()), *_ALWAYS]
     if any(parameter["in"] == "path" or parameter["name"] == "page" for parameter in parameters):
         found.append(_MISSING)
     # Also where there is no parameter: one that is said nevertheless is refused.
     found.append(_MALFORMED)
+    once = _takes(operation, "Idempotency-Key")
     if method in {HTTPMethod.POST, HTTPMethod.PATCH}:
-        found += [*_BODY, _CONFLICT]
-    if method == HTTPMethod.POST:
+        found += _BODY
+    if once or method == HTTPMethod.PATCH:
+        codes = (*conflicts, *(_ONCE if once else ()), "conflict")
+        found.append(Problem(409, "The state does not allow it, or somebody else changes the same just now.", codes))
+    if once:
         found.append(_REUSED)
-    if any(parameter["name"] == "If-Match" for parameter in parameters):
+    if _takes(operation, "If-Match"):
         found.append(_CHANGED)
     return found
 
@@ -214,7 +250,7 @@ def _answer(problem: Problem) -> dict[str, Any]:
         "description": problem.description,
         "content": {"application/json": {"schema": schema, "example": example}},
     }
-    headers = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}
+    headers = {401: ["WWW-Authenticate"], 412: ["ETag"], 429: ["Retry-After"], 503: ["Retry-After"]}
     _add_headers(answer, ["RateLimit", "RateLimit-Policy", *headers.get(problem.status, [])])
     return answer
 

@@ -1,4 +1,4 @@
-"""Sign-in, sign-out and failed sign-in become audit entries."""
+"""Sign-in, sign-out and failed sign-in become audit entries; a session that begins says whose it is."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from django.db import transaction
 from django.dispatch import receiver
 from django.http import HttpRequest
 
-from access.actors import client_ip, member_actor
+from access.actors import client_ip, member_actor, request_actor
 from access.models import Member
+from access.sessions import begin
 from audit.actions import AuditAction
 from audit.actor import Actor
 from audit.recording import Subject, record
 
+BY_PASSWORD: dict[str, Any] = {"method": "password", "second_factor": False}
+
 
 @receiver(user_logged_in)
 def record_sign_in(*, request: HttpRequest, user: Member, **_: Any) -> None:
-    _record(AuditAction.SESSION_SIGNED_IN, member_actor(user, credential="password", ip=client_ip(request)), user)
+    how = getattr(request, "sign_in", BY_PASSWORD)
+    begin(request, user, **how)
+    _record(AuditAction.SESSION_SIGNED_IN, member_actor(user, credential=how["method"], ip=client_ip(request)), user)
 
 
 @receiver(user_logged_out)
@@ -33,10 +38,14 @@ def record_failure(*, credentials: dict[str, Any], request: HttpRequest | None =
     # What was typed as a username may be a password: only a name that exists is kept.
     typed = str(credentials.get("username") or "").replace("\x00", "")
     member = Member.objects.filter(username=typed).first()
-    actor = Actor.anonymous(
-        label=member.username if member else "unknown username", ip=client_ip(request) if request else None
-    )
-    _record(AuditAction.SESSION_SIGN_IN_FAILED, actor, member)
+    detail = {"method": getattr(request, "tried", "password")}
+    if request is not None and member is not None and getattr(request, "user", None) == member:
+        # They are signed in, and were asked to prove who they are once more.
+        _record(AuditAction.SESSION_CONFIRMATION_FAILED, request_actor(request), member, detail)
+        return
+    label = member.username if member else "unknown username"
+    actor = Actor.anonymous(label=label, ip=client_ip(request) if request else None)
+    _record(AuditAction.SESSION_SIGN_IN_FAILED, actor, member, detail)
 
 
 def typed_username(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
@@ -45,6 +54,7 @@ def typed_username(request: HttpRequest, credentials: dict[str, Any] | None) -> 
     return hashlib.sha256(str(typed or "").encode(errors="replace")).hexdigest()
 
 
-def _record(action: AuditAction, actor: Actor, member: Member | None) -> None:
+def _record(action: AuditAction, actor: Actor, member: Member | None, detail: dict[str, Any] | None = None) -> None:
+    about = Subject("session", member.pk, member.username) if member else Subject("session")
     with transaction.atomic():
-        record(action, actor, Subject("session", member.pk, member.username) if member else Subject("session"))
+        record(action, actor, about, detail=detail)

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from celery import shared_task
-from django.core.management import call_command
 
 from access import idempotency
+from access.session_store import SessionStore
 
 
 @shared_task
@@ -14,4 +14,4 @@ def forget_idempotency() -> None:
 @shared_task
 def forget_sessions() -> None:
     """Delete the sessions that are over."""
-    call_command("clearsessions")
+    SessionStore.clear_expired()

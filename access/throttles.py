@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from django.http import HttpRequest, HttpResponseBase
@@ -138,3 +139,54 @@ def count_stranger(request: Request | HttpRequest) -> None:
     throttle = _StrangerThrottle()
     if not throttle.allow_request(request, None):  # type: ignore[arg-type]  # Django's own will do
         raise Throttled(throttle.wait())
+
+
+class _NameThrottle(_Throttle):
+    """Counts password sign-ins for each name, from wherever they come (NIST SP 800-63B §3.2.2: at most 100)."""
+
+    scope = "sign_in_name"
+    rate = "100/hour"
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        # A digest: what was typed may be a password.
+        self.name = sha256(name.encode(errors="replace")).hexdigest()
+
+    def get_cache_key(self, request: Request, view: APIView | None) -> str:
+        return self._cache_key(self.name)
+
+
+class _CodeThrottle(_NameThrottle):
+    """Counts second factors that are tried for each member: of a million codes three are right at any time."""
+
+    scope = "sign_in_code"
+    rate = "30/hour"
+
+
+class _SignInThrottle(_GuessThrottle):
+    """Counts sign-ins for each address, whatever the names."""
+
+    scope = "sign_in_address"
+    rate = "60/min"
+
+
+def may_sign_in(request: HttpRequest) -> bool:
+    """Count an attempt to sign in from this address; say whether there were not too many."""
+    return _SignInThrottle().allow_request(request, None)  # type: ignore[arg-type]  # Django's own will do
+
+
+def may_try_name(request: HttpRequest, name: str) -> bool:
+    """Count an attempt to sign in with this name; say whether there were not too many, of its kind or its address."""
+    by_address = may_sign_in(request)
+    by_name = _NameThrottle(name).allow_request(request, None)  # type: ignore[arg-type]  # Django's own will do
+    return by_address and by_name
+
+
+def may_try_passkey(request: HttpRequest, name: str) -> bool:
+    """Count a passkey that is shown; say whether there were not too many from its address. It cannot be guessed."""
+    return may_sign_in(request)
+
+
+def may_try_code(request: HttpRequest, name: str) -> bool:
+    """Count a second factor that is tried for this member; say whether there were not too many."""
+    return _CodeThrottle(name).allow_request(request, None)  # type: ignore[arg-type]  # Django's own will do

@@ -32,6 +32,8 @@ class ApiViewSet[M: Model](GenericViewSet[M]):
 
     http_method_names: ClassVar[list[str]] = ["get", "head", "post", "patch"]  # type: ignore[misc]  # never changed
     lookup_value_regex = "[0-9a-fA-F-]{32,36}"
+    # What a state may refuse each action with; the description says it (access/schema.py).
+    conflicts: ClassVar[dict[str, tuple[str, ...]]] = {}
     # What the action has changed of what gateways decide by: where it is in force is known when it is committed.
     change: Change | None = None
 
@@ -45,6 +47,9 @@ class ApiViewSet[M: Model](GenericViewSet[M]):
         if request.method in {"POST", "PATCH"}:
             # What narrows a list means nothing to a change, and a caller may believe that it does.
             refuse_parameters(request)
+
+    def before_acting(self) -> None:
+        """Do what an action may not do in a transaction: `once` may put one around it (access/idempotency.py)."""
 
     def before_repeating(self) -> None:
         """Make sure, in the transaction around it, that what was done before holds when the same is answered again."""

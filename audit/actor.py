@@ -24,6 +24,7 @@ class Actor:
     """Who acts, by which credential, from where. Names are kept as they were at the time.
 
     credential: "session", or the label of the access key used; "" for the system.
+    request_id: of the request in which that happens, as the log of the server has it; "" outside of one.
     authority: what the actor may do; None for the system itself, which only tidies what time has decided.
     """
 
@@ -32,6 +33,7 @@ class Actor:
     label: str
     credential: str = ""
     ip: str | None = None
+    request_id: str = ""
     authority: Authority | None = None
 
     @classmethod

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.auth import get_user_model
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.db import DataError
@@ -26,9 +27,12 @@ from unfold.paginator import InfinitePaginator
 
 from audit.actions import AuditAction
 from audit.actor import Actor, ActorKind
+from audit.bundles import NoEvidence, evidence
 from audit.change_lists import StrictChangeList
-from audit.console_export import export_list
+from audit.console_export import export_list, to_list
 from audit.entry_export import ENTRIES, until_now
+from audit.export_slots import TooManyExports
+from audit.exports import filters_of
 from audit.list_filters import DayRangeFilter
 from audit.models import AuditEntry, AuditLeaf
 from audit.moments import moment
@@ -37,19 +41,33 @@ from audit.reading import ABSENT, Reading
 from audit.sealing import newest_checkpoint
 from audit.verification import Verdict, verify_for
 
-# What each kind of object is called, and the console's screen for one: by name, its house is above (design §10).
+
+class Kind(NamedTuple):
+    """A kind of object. screen: the console's page for one, by name (its house is above, design §10); "" = none.
+
+    permission: what a member needs to get there; "" = who sees the entry does. single: there is one page for all.
+    """
+
+    words: str
+    screen: str = ""
+    permission: str = ""
+    single: bool = False
+
+
 OBJECTS: Final = {
-    "gateway_key": ("Gateway key", "keys_gatewaykey_change"),
-    "consumer_group": ("Consumer group", "keys_consumergroup_change"),
-    "gateway": ("Gateway", "gateways_gateway_change"),
-    # No link: most who read the log do not see the screen of members.
-    "member": ("Member", ""),
-    "access_key": ("Access key", "access_accesskey_change"),
-    "session": ("Session", ""),
-    "audit_entry": ("Audit log", ""),
-    "usage_event": ("Usage events", ""),
-    "usage_day": ("Usage per day", ""),
-    "report": ("Report", ""),
+    "gateway_key": Kind("Gateway key", "keys_gatewaykey_change"),
+    "consumer_group": Kind("Consumer group", "keys_consumergroup_change"),
+    "policy": Kind("Policy", "policy", single=True),
+    "gateway": Kind("Gateway", "gateways_gateway_change"),
+    "webhook_endpoint": Kind("Webhook endpoint", "webhooks_webhookendpoint_change", "webhooks.view_webhookendpoint"),
+    "member": Kind("Member", "access_member_change", "access.view_member"),
+    # One's own are seen by everybody, those of others by whoever sees the members.
+    "access_key": Kind("Access key", "access_accesskey_change", "access.view_member"),
+    "session": Kind("Session"),
+    "audit_entry": Kind("Audit log"),
+    "usage_event": Kind("Usage events"),
+    "usage_day": Kind("Usage per day"),
+    "report": Kind("Report", "reports", single=True),
 }
 ACTOR_WORDS: Final = {ActorKind.MEMBER: "", ActorKind.SYSTEM: "the system", ActorKind.ANONYMOUS: "not signed in"}
 # Who reads an entry: what its columns are asked for does not say.
@@ -61,7 +79,7 @@ class ObjectTypeFilter(DropdownFilter):
     parameter_name = "object_type"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(kind, words) for kind, (words, _) in OBJECTS.items()]
+        return [(name, kind.words) for name, kind in OBJECTS.items()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
         return queryset.filter(object_type=self.value()) if self.value() else queryset
@@ -130,7 +148,7 @@ class AuditEntryAdmin(ModelAdmin):
     list_max_show_all = 50
     show_full_result_count = False
     actions = None
-    actions_list: Any = ("export_all", "verify_now")
+    actions_list: Any = ("export_all", "export_evidence", "verify_now")
     fieldsets: ClassVar[Any] = (
         (None, {"fields": ("time", "what", "object_text", "actor_text", "credential_text", "origin")}),
         ("What changed", {"fields": ("changes",)}),
@@ -171,6 +189,13 @@ class AuditEntryAdmin(ModelAdmin):
             _readers[entry] = request.user
         return entry
 
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        @display(description="Object")
+        def object_text(entry: AuditEntry) -> SafeString | str:
+            return self._object(entry, request.user)
+
+        return [object_text if column == "object_text" else column for column in self.list_display]
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return [field for _, options in self.fieldsets for field in options["fields"]]
 
@@ -201,6 +226,18 @@ class AuditEntryAdmin(ModelAdmin):
     def export_all(self, request: HttpRequest) -> HttpResponseBase:
         """Give out what the list shows, row by row; that it was taken is in the log before the first one."""
         return export_list(self, request, ENTRIES, actor=_actor(request), narrow=until_now)
+
+    @action(description="Export evidence", url_path="evidence", icon="assured_workload", permissions=["export"])
+    def export_evidence(self, request: HttpRequest) -> HttpResponseBase:
+        """Give out what the list shows as a bundle that proves itself offline (docs/audit.md)."""
+        try:
+            entries = until_now(self.get_changelist_instance(request).queryset)
+            return evidence(request, entries, actor=_actor(request), filters=filters_of(request.GET))
+        except IncorrectLookupParameters:
+            return to_list(self, request)
+        except (NoEvidence, TooManyExports) as error:
+            messages.error(request, str(error))
+            return to_list(self, request)
 
     # --- proof --------------------------------------------------------------------------------------------------------
 
@@ -250,14 +287,20 @@ class AuditEntryAdmin(ModelAdmin):
 
     @display(description="Object")
     def object_text(self, entry: AuditEntry) -> SafeString | str:
-        words, screen = OBJECTS.get(entry.object_type, (entry.object_type, ""))
+        return self._object(entry, _readers.get(entry))
+
+    def _object(self, entry: AuditEntry, reader: Any) -> SafeString | str:
+        """Say what an entry is about, with a link where `reader` gets to its page."""
+        kind = OBJECTS.get(entry.object_type, Kind(entry.object_type))
         label = entry.object_label or entry.object_id
         if not label:
-            return words
-        if screen and entry.object_id:
-            link = reverse(f"{self.admin_site.name}:{screen}", args=[entry.object_id])
-            return format_html('{} <a class="kt-link" href="{}">{}</a>', words, link, label)
-        return format_html("{} <strong>{}</strong>", words, label)
+            return kind.words
+        own = reader is not None and entry.actor_id == str(reader.pk)
+        may = not kind.permission or own or (reader is not None and reader.may(kind.permission))
+        if kind.screen and may and (kind.single or entry.object_id):
+            link = reverse(f"{self.admin_site.name}:{kind.screen}", args=[] if kind.single else [entry.object_id])
+            return format_html('{} <a class="kt-link" href="{}">{}</a>', kind.words, link, label)
+        return format_html("{} <strong>{}</strong>", kind.words, label)
 
     @display(description="Who", ordering="actor_label")
     def actor_text(self, entry: AuditEntry) -> SafeString:

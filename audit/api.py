@@ -8,15 +8,17 @@ import django_filters
 from django.http import Http404
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.decorators import action
+from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ReadOnlyModelViewSet
 
 from audit.actions import AuditAction
 from audit.actor import Actor, ActorKind
+from audit.bundles import NoEvidence, evidence
 from audit.entry_export import ENTRIES, until_now
 from audit.exports import export, filters_of
 from audit.models import AuditEntry, Checkpoint
@@ -70,6 +72,13 @@ class EntryFilters(django_filters.FilterSet):
         fields: list[str] = []
 
 
+class NoProof(APIException):
+    """There is nothing to prove by, or the log does not fit its own checkpoint."""
+
+    status_code = 409
+    default_code = "no_evidence"
+
+
 class ProblemJSON(serializers.Serializer[Any]):
     code = serializers.ChoiceField([code.value for code in ProblemCode])
     entry_id = serializers.IntegerField(allow_null=True)
@@ -115,6 +124,8 @@ class AuditEntryViewSet(ReadOnlyModelViewSet[AuditEntry]):
     lookup_value_regex = "[0-9]{1,18}"
     ordering_fields = {"id": "pk", "at": "at"}
     search = staticmethod(search_entries)
+    # What an operation takes beside the list's parameters (access.filters).
+    own_parameters: frozenset[str] = frozenset()
 
     @extend_schema(responses=VerdictJSON, filters=False)
     @action(detail=False, pagination_class=None, search=None, ordering_fields=None, filterset_class=None)
@@ -133,12 +144,41 @@ class AuditEntryViewSet(ReadOnlyModelViewSet[AuditEntry]):
             raise Http404("nothing is sealed yet")
         return Response(CheckpointJSON(newest).data)
 
+    @extend_schema(
+        responses={(200, "application/x-ndjson"): OpenApiTypes.STR},
+        filters=True,
+        parameters=[
+            OpenApiParameter("since", int, description="A checkpoint's number: the log is proven to go on from it.")
+        ],
+    )
+    def evidence(self, request: Request) -> HttpResponseBase:
+        """Download what the list with the same parameters shows as an evidence bundle, which proves itself offline.
+
+        Without a parameter it is the whole log, and nothing can be missing from it.
+        """
+        given = filters_of(request.query_params)
+        since = _since(given.pop("since", None))
+        entries = until_now(self.filter_queryset(self.get_queryset()))
+        try:
+            return evidence(request._request, entries, actor=_actor(request), filters=given, since=since)
+        except NoEvidence as error:
+            raise NoProof(str(error)) from error
+
     @extend_schema(responses={(200, "text/csv"): OpenApiTypes.STR}, filters=True)
     def export(self, request: Request) -> HttpResponseBase:
         """Download what the list with the same parameters shows, as CSV."""
         entries = until_now(self.filter_queryset(self.get_queryset()))
         filters = filters_of(request.query_params)
         return export(request._request, ENTRIES, entries, actor=_actor(request), filters=filters)
+
+
+def _since(text: str | list[str] | None) -> int | None:
+    """Return the number of a checkpoint. Errors: ValidationError at `since`."""
+    if text is None:
+        return None
+    if not isinstance(text, str) or not text.isdecimal() or len(text) > 18:
+        raise ValidationError({"since": ["This is the number of a checkpoint."]}, code="invalid")
+    return int(text)
 
 
 def _actor(request: Request) -> Actor:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
@@ -28,10 +28,9 @@ from audit.csv_rows import Block, csv_blocks
 from audit.models import AuditEntry
 from audit.recording import Subject, record
 
-__all__ = ["Export", "disarm", "export", "filters_of", "record_export"]
+__all__ = ["Export", "disarm", "export", "filters_of", "record_export", "send"]
 
 log = logging.getLogger(__name__)
-CONTENT_TYPE: Final = "text/csv; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +40,11 @@ class Export:
     action: AuditAction
     object_type: str
     filename: str
-    columns: tuple[Column, ...]
+    columns: tuple[Column, ...] = ()
     # Which one of its kind, and what that is called, where there are several.
     object_id: str = ""
     label: str = ""
+    content_type: str = "text/csv; charset=utf-8"
 
     @property
     def subject(self) -> Subject:
@@ -58,16 +58,32 @@ class Export:
 def export(
     request: HttpRequest, what: Export, rows: QuerySet[Any], *, actor: Actor, filters: Mapping[str, Any]
 ) -> HttpResponseBase:
-    """Return a download of `rows`, which are read while it is sent; that it begins is in the audit log by then.
+    """Return a CSV of `rows`, which are read while it is sent; that it begins is in the audit log by then.
 
     filters: what the rows were chosen by. Errors: TooManyExports. HEAD takes nothing, and is not recorded.
     """
+
+    def begin() -> tuple[int, Generator[Block]]:
+        return rows.count(), csv_blocks(rows, what.columns, seconds=export_slots.LONGEST)
+
+    return send(request, what, begin, actor=actor, filters=filters)
+
+
+def send(
+    request: HttpRequest,
+    what: Export,
+    begin: Callable[[], tuple[int, Generator[Block]]],
+    *,
+    actor: Actor,
+    filters: Mapping[str, Any],
+) -> HttpResponseBase:
+    """Return a download of what `begin` gives: how many rows there will be, and the blocks. Otherwise as `export`."""
     if request.method == "HEAD":
         return _response(what, ())
     slot = export_slots.take(actor.id)
     try:
-        entry = record_export(action=what.action, actor=actor, about=what.subject, filters=filters, rows=rows.count())
-        blocks = csv_blocks(rows, what.columns, seconds=export_slots.LONGEST)
+        rows, blocks = begin()
+        entry = record_export(action=what.action, actor=actor, about=what.subject, filters=filters, rows=rows)
         sent = _Sent(blocks, what, actor, entry.pk, slot)
         # Handed a plain iterator, Django's ASGI handler would collect the whole file before it sends the first byte.
         return _response(what, _SentByLoop(sent) if isinstance(request, ASGIRequest) else sent)
@@ -161,7 +177,7 @@ class _SentByLoop:
 
 
 def _response(what: Export, parts: Any) -> StreamingHttpResponse:
-    response = StreamingHttpResponse(parts, content_type=CONTENT_TYPE)
+    response = StreamingHttpResponse(parts, content_type=what.content_type)
     response["Content-Disposition"] = f'attachment; filename="{what.filename}"'
     response["Cache-Control"] = "no-store"
     # GZipMiddleware would squeeze every part by itself, and browsers read the first part of such a file alone.

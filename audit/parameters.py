@@ -33,7 +33,7 @@ class InstantFilter(django_filters.Filter):
     field_class = _InstantFormField
 
 
-@extend_schema_field({"type": "string", "maxLength": LONGEST_TEXT})
+@extend_schema_field({"type": "string", "minLength": 1, "maxLength": LONGEST_TEXT})
 class TextFilter(django_filters.CharFilter):
     """A text of at most 200 characters, taken as it is."""
 

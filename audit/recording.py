@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import transaction
+from django.db import DatabaseError, OperationalError, transaction
 
 from audit import clock
 from audit.actions import AuditAction
@@ -18,6 +18,13 @@ from audit.redaction import redact
 from audit.signals import entry_recorded
 
 type Facts = Mapping[str, Any]
+
+
+class EntryNotWritten(OperationalError):
+    """The audit log takes no entry, whatever the reason: what it would have told of must not happen.
+
+    As an OperationalError, so that every door answers 503.
+    """
 
 
 class Subject(NamedTuple):
@@ -39,25 +46,28 @@ def record(
     """Write one entry in the caller's transaction and tell those who listen; both undo with it.
 
     before, after: what changed. detail: what else belongs to the fact.
-    Errors: TransactionManagementError outside a transaction, because a fact and its change are one.
+    Errors: EntryNotWritten; TransactionManagementError outside a transaction, because a fact and its change are one.
     """
     if not transaction.get_connection().in_atomic_block:
         raise transaction.TransactionManagementError("an audit entry is written in the transaction of its change")
-    entry = AuditEntry.objects.create(
-        at=clock.now(),
-        action=action,
-        actor_kind=actor.kind.value,
-        actor_id=actor.id,
-        actor_label=_text(actor.label, 200),
-        credential=_text(actor.credential, 200),
-        ip=actor.ip,
-        object_type=about.type,
-        object_id=_text(str(about.id), 64),
-        object_label=_text(about.label, 300),
-        before=plain(before or {}),
-        after=plain(after or {}),
-        detail=plain(detail or {}),
-    )
+    try:
+        entry = AuditEntry.objects.create(
+            at=clock.now(),
+            action=action,
+            actor_kind=actor.kind.value,
+            actor_id=actor.id,
+            actor_label=_text(actor.label, 200),
+            credential=_text(actor.credential, 200),
+            ip=actor.ip,
+            object_type=about.type,
+            object_id=_text(str(about.id), 64),
+            object_label=_text(about.label, 300),
+            before=plain(before or {}),
+            after=plain(after or {}),
+            detail=plain({**(detail or {}), **_request(actor)}),
+        )
+    except DatabaseError as error:
+        raise EntryNotWritten("The audit log takes no entry, so nothing was done.") from error
     entry_recorded.send(sender=AuditEntry, entry=entry)
     return entry
 
@@ -89,6 +99,10 @@ def plain(value: Any) -> Any:
             return value
         case _:
             return redact(str(value).replace("\x00", ""))
+
+
+def _request(actor: Actor) -> Facts:
+    return {"request_id": actor.request_id} if actor.request_id else {}
 
 
 def _text(text: str, length: int) -> str:

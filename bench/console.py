@@ -92,7 +92,8 @@ PAGES: Final = (
     # --- cleaning up: what needs attention, its lists, and what a fix of the first 1,000 would do ---
     Page("hygiene", HYGIENE),
     *(Page(f"hygiene, list of {a}", f"{KEYS}?attention={a}&status=active&status=rotating") for a in (
-        "expiring_7", "expiring_30", "long_grace", "unused", "never_used", "no_expiry", "unscoped", "owner_left")),
+        "expiring_7", "expiring_30", "long_grace", "unused", "never_used", "breaches_policy", "no_expiry", "unscoped",
+        "owner_left")),
     *(Page(f"hygiene, {f} of {a}", f"{HYGIENE}{f}/?concern={a}") for f, a in (
         ("set-expiry", "no_expiry"), ("disable", "unused"), ("revoke", "never_used"), ("end-grace", "long_grace"),
         ("scope", "unscoped"), ("owner", "owner_left"))),
@@ -174,6 +175,14 @@ PAGES: Final = (
     Page("members, search", f"{MEMBERS}?q=manager", ADMIN),
     Page("member", f"{MEMBERS}{{member}}/change/", ADMIN),
     Page("access keys", ACCESS_KEYS),
+    Page("access key, create", f"{ACCESS_KEYS}add/"),
+    # --- policy ---
+    Page("policy", "/admin/policy/"),
+    Page("policy, what a lifetime of 30 days would break", "/admin/policy/", ADMIN, sent={
+        "max_lifetime_days": "30", "default_lifetime_days": "30"}),
+    # --- webhooks ---
+    Page("webhook endpoints", "/admin/webhooks/webhookendpoint/", ADMIN),
+    Page("webhook deliveries", "/admin/webhooks/delivery/", ADMIN),
     # --- the API, with its exact count ---
     Page("API: keys", "/api/v1/gateway-keys/"),
     Page("API: keys, page 400", "/api/v1/gateway-keys/?page={far}"),
@@ -183,6 +192,15 @@ PAGES: Final = (
     Page("API: groups", "/api/v1/consumer-groups/"),
     Page("API: events", "/api/v1/usage-events/"),
     Page("API: audit entries", "/api/v1/audit-entries/"),
+    # --- the same by cursor, which counts nothing ---
+    Page("API: keys, by cursor", "/api/v1/gateway-keys/?cursor="),
+    Page("API: events, by cursor", "/api/v1/usage-events/?cursor="),
+    Page("API: audit entries, by cursor", "/api/v1/audit-entries/?cursor="),
+    Page("API: members", "/api/v1/members/", ADMIN),
+    Page("API: access keys", "/api/v1/access-keys/"),
+    Page("API: webhook endpoints", "/api/v1/webhook-endpoints/", ADMIN),
+    Page("API: access review", "/api/v1/reports/access-review/"),
+    Page("API: rotation compliance", "/api/v1/reports/rotation-compliance/"),
 )  # fmt: skip
 
 
@@ -225,6 +243,8 @@ def _set_up(url: str, folder: Path) -> None:
         "KEEPTRUSTS_SECRET_KEY": secrets.token_hex(32),
         "KEEPTRUSTS_DATA_DIR": str(folder),
         "KEEPTRUSTS_LOG_LEVEL": "ERROR",
+        # Its Admin signs in by a password alone.
+        "KEEPTRUSTS_REQUIRE_MFA": "none",
         "DJANGO_SETTINGS_MODULE": "keeptrusts.settings",
     }
     import django

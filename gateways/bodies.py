@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Final
+
 from gateways.answers import Receive, Scope
+
+# From the first byte to the last: 5 MiB of usage from the far end of a slow line.
+BODY_SECONDS: Final = 60.0
 
 
 class BodyTooLarge(Exception):
     """There is more than may be; what was read is dropped."""
+
+
+class BodyTooSlow(Exception):
+    """It did not end in time; what was read is dropped."""
 
 
 class SenderGone(Exception):
@@ -14,11 +24,19 @@ class SenderGone(Exception):
 
 
 async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
-    """Return the whole body. limit: bytes. Errors: BodyTooLarge, SenderGone."""
+    """Return the whole body. limit: bytes. Errors: BodyTooLarge, BodyTooSlow, SenderGone."""
     declared = header(scope, b"content-length") or b""
     # A length that is too large need not be waited for; isdigit() of bytes is ASCII alone.
     if declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
         raise BodyTooLarge
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _read(receive, limit)
+    except TimeoutError:
+        raise BodyTooSlow from None
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
     body = bytearray()
     while True:
         message = await receive()

@@ -46,10 +46,15 @@ CHECKS: Final = {
     Reason.NETWORK_NOT_ALLOWED: "The client's address is in an allowed network",
 }
 _ORDER: Final = list(CHECKS)
+# What an event is to be fetched with.
+RELATED: Final = ("gateway", "key__consumer_group", "key__revoked_by", "version", "consumer_group")
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
+    """One check. reason: of a refusal by it."""
+
+    reason: Reason
     title: str
     passed: Passed
     detail: str = ""
@@ -169,10 +174,12 @@ def _checks(facts: _Facts) -> tuple[Check, ...]:
     checks = []
     for place, (check, title) in enumerate(CHECKS.items()):
         if place > failed:
-            checks.append(Check(title, Passed.NOT_ASKED))
+            checks.append(Check(check, title, Passed.NOT_ASKED))
         else:
             checks.append(
-                Check(title, Passed.NO if place == failed else Passed.YES, _detail(check, facts, place == failed))
+                Check(
+                    check, title, Passed.NO if place == failed else Passed.YES, _detail(check, facts, place == failed)
+                )
             )
     return tuple(checks)
 

@@ -15,12 +15,11 @@ from access.actors import caller
 from access.dialogs import find_visible
 from access.pages import console_page, page_context
 from gateways.denials import WINDOWS, denials, without_values
-from gateways.explaining import explain
+from gateways.explaining import RELATED, explain
 from usage.models import Outcome, UsageEvent
 from usage.reasons import REASONS
 
 ROWS_SHOWN: Final = 50
-RELATED: Final = ("gateway", "key__consumer_group", "key__revoked_by", "version", "consumer_group")
 
 
 class SearchForm(forms.Form):

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from access.tokens import TokenKind
 from gateways.answers import ANY_GROUP, Receive, Scope, Send, refusal_headers, send_json, send_problem
-from gateways.bodies import BodyTooLarge, SenderGone, content_type, header, read_body
+from gateways.bodies import BodyTooLarge, BodyTooSlow, SenderGone, content_type, header, read_body
 from gateways.decision import Decision, KnownVersion, Question, Reason
 from gateways.engine import Engine
 from gateways.question import bearer, read_question, token_digest
@@ -45,6 +45,8 @@ async def introspect(engine: Engine, scope: Scope, receive: Receive, send: Send,
         return None
     except BodyTooLarge:
         return await _invalid(send, 413, f"At most {MOST_BYTES:,} bytes.", decision_id)
+    except BodyTooSlow:
+        return await _invalid(send, 408, "The body did not arrive in time.", decision_id)
     except BadRequest as bad:
         return await _invalid(send, 400, str(bad), decision_id)
     except Exception as error:

@@ -6,7 +6,7 @@ from typing import Final
 
 from access.tokens import TokenKind
 from gateways.answers import Receive, Scope, Send, refusal_headers, send_json, send_problem
-from gateways.bodies import BodyTooLarge, SenderGone, content_type, header, read_body
+from gateways.bodies import BodyTooLarge, BodyTooSlow, SenderGone, content_type, header, read_body
 from gateways.decision import Reason
 from gateways.engine import Engine
 from gateways.question import TOKEN_HEADER, token_digest
@@ -40,6 +40,8 @@ async def take_usage(engine: Engine, scope: Scope, receive: Receive, send: Send,
         return None
     except BodyTooLarge:
         return await problem(413, "body_too_large", f"At most {MOST_BYTES:,} bytes at once.")
+    except BodyTooSlow:
+        return await problem(408, "body_too_slow", "The body did not arrive in time. Send it again.")
     except UnreadableReport as unreadable:
         return await problem(unreadable.status, unreadable.code, unreadable.detail)
     except Exception as error:

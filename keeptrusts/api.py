@@ -25,12 +25,13 @@ from rest_framework.routers import SimpleRouter
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSetMixin
 
-from access.api import AccessKeyViewSet, MeView
+from access.api import AccessKeyViewSet, MeViewSet
 from access.errors import error_body, throttled_answer
 from access.member_api import MemberViewSet
 from access.throttles import count_stranger
 from audit.api import AuditEntryViewSet
 from gateways.api import GatewayViewSet
+from gateways.explaining_api import DenialViewSet
 from gateways.finding_api import FindViewSet
 from keys.api import ConsumerGroupViewSet, GatewayKeyViewSet
 from keys.policy_api import PolicyViewSet
@@ -86,6 +87,7 @@ router.register("consumer-groups", ConsumerGroupViewSet, basename="consumer-grou
 router.register("gateway-keys", GatewayKeyViewSet, basename="gateway-key")
 router.register("gateways", GatewayViewSet, basename="gateway")
 router.register("usage-events", UsageEventViewSet, basename="usage-event")
+router.register("denials", DenialViewSet, basename="denial")
 router.register("audit-entries", AuditEntryViewSet, basename="audit-entry")
 router.register("members", MemberViewSet, basename="member")
 router.register("access-keys", AccessKeyViewSet, basename="access-key")
@@ -107,10 +109,15 @@ reports: dict[str, type[ViewSetMixin]] = {
 }
 
 v1: list[URLPattern | URLResolver] = [
-    path("me/", MeView.as_view(), name="me"),
+    path("me/", MeViewSet.as_view({"get": "retrieve", "patch": "partial_update"}), name="me"),
     *(
         path(f"{name}/export.csv", view.as_view({"get": "export"}), name=f"{name}-export")
         for name, view in exports.items()
+    ),
+    path(
+        "audit-entries/evidence/",
+        AuditEntryViewSet.as_view({"get": "evidence"}, own_parameters=frozenset({"since"})),
+        name="audit-entries-evidence",
     ),
     path("policy/", PolicyViewSet.as_view({"get": "retrieve", "patch": "partial_update"}), name="policy"),
     path("policy/preview/", PolicyViewSet.as_view({"post": "policy_preview"}), name="policy-preview"),

@@ -16,8 +16,10 @@ class ConsoleConfig(AdminConfig):
 
     def ready(self) -> None:
         super().ready()
+        from allauth.account.models import EmailAddress
+        from allauth.mfa.models import Authenticator
         from django.contrib import admin
         from django.contrib.auth.models import Group
 
-        # The role decides alone: Django's own groups mean nothing here.
-        admin.site.unregister(Group)
+        # The role decides alone: Django's own groups mean nothing here. Second factors have verbs of their own.
+        admin.site.unregister([Group, EmailAddress, Authenticator])

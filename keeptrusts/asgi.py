@@ -23,7 +23,8 @@ type Application = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 GATEWAY_PREFIX = "/gateway/v1/"
 
 _console: Application = get_asgi_application()
-# By name, because it uses models: it can be imported only now that Django is set up.
+# By name, because they use models: they can be imported only now that Django is set up.
+_console = import_string("keeptrusts.door.Door")(_console)
 _gateways: Application = import_string("gateways.asgi.application")
 _operations: Operations = import_string("operations.asgi.application")
 PROBES: frozenset[str] = import_string("operations.asgi.PATHS")

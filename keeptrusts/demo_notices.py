@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from access.actors import member_actor
 from audit import clock
 from webhooks import delivering
-from webhooks.endpoints import create_endpoint, disable_endpoint
+from webhooks.endpoints import LookedUp, create_endpoint, disable_endpoint
 from webhooks.models import Delivery, DeliveryState
 from webhooks.posting import Answer
 
 if TYPE_CHECKING:
     from keeptrusts.demo import Company
+
+URL: Final = "https://hooks.example.com/keeptrusts"
 
 
 def plan_notices(company: Company) -> None:
@@ -25,10 +27,10 @@ def plan_notices(company: Company) -> None:
         create_endpoint,
         actor=admin,
         name="security-events",
-        url="https://hooks.example.com/keeptrusts",
+        url=URL,
         description="The security team's event bus.",
         # Nobody is asked about a name that is reserved (RFC 2606).
-        resolver=lambda host, port: ["8.8.8.8"],
+        looked_up=LookedUp(URL),
     )
     company.later(made, create)
     for hours in range(1, 11 * 24, 6):

@@ -5,14 +5,16 @@ Nothing of the cause is said: it is in the log, or it is none of the reader's bu
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 
-from access.errors import is_unavailable
+from access.errors import error_body, is_unavailable
+from keeptrusts.request_ids import current_request_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,14 @@ FAILED = Trouble(
 UNAVAILABLE = Trouble(
     503,
     "unavailable",
-    "The database does not do its part",
-    "It does not answer, or takes no changes now. What you asked for has not been done. Try again in a moment.",
+    "This cannot be done just now",
+    "The database does not do its part. Nothing was changed. Try again in a moment.",
 )
+METHOD_NOT_ALLOWED = Trouble(
+    405, "method_not_allowed", "This address is used in another way", "Go back to the page that you came from."
+)
+BODY_TOO_LARGE = Trouble(413, "body_too_large", "That is too much at once", "The body is too large.")
+BODY_TOO_SLOW = Trouble(408, "body_too_slow", "That took too long", "The body did not arrive in time. Try again.")
 STALE_FORM = Trouble(
     403,
     "csrf_failed",
@@ -74,11 +81,17 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    # Django calls this while it handles what was raised.
-    if not is_unavailable(sys.exception()):
-        return _answer(request, FAILED)
-    response = _answer(request, UNAVAILABLE)
-    response["Retry-After"] = "1"
+    """Answer what nobody has caught; Django calls this while it is being handled."""
+    if is_unavailable(sys.exception()):
+        response = _answer(request, UNAVAILABLE)
+        response["Retry-After"] = "1"
+        return response
+    return _answer(request, FAILED)
+
+
+def method_not_allowed(request: HttpRequest, allowed: str) -> HttpResponse:
+    response = _answer(request, METHOD_NOT_ALLOWED)
+    response["Allow"] = allowed
     return response
 
 
@@ -86,14 +99,23 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return _answer(request, STALE_FORM)
 
 
+def as_http(path: str, trouble: Trouble) -> tuple[str, bytes]:
+    """Return content type and body of the answer at this path: JSON for the API, else a page.
+
+    Where it is our fault, or nobody's, it names the request: an admin finds it in the log.
+    """
+    request_id = current_request_id() if trouble.status >= 500 else ""
+    if path.startswith("/api/"):
+        more: dict[str, Any] = {"request_id": request_id} if request_id else {}
+        body = error_body(trouble.code, f"{trouble.title}. {trouble.words}", **more)
+        return "application/json", json.dumps(body).encode()
+    # Without the request: these pages need neither session nor database, which may be what is wrong.
+    page = render_to_string("trouble.html", {"trouble": trouble, "request_id": request_id})
+    return "text/html; charset=utf-8", page.encode()
+
+
 def _answer(request: HttpRequest, trouble: Trouble) -> HttpResponse:
-    response: HttpResponse
-    if request.path.startswith("/api/"):
-        body: dict[str, Any] = {"code": trouble.code, "detail": f"{trouble.title}. {trouble.words}", "fields": {}}
-        response = JsonResponse(body, status=trouble.status)
-    else:
-        # Without the request: these pages need neither session nor database, which may be what is wrong.
-        page = render_to_string(f"{trouble.status}.html", {"trouble": trouble})
-        response = HttpResponse(page, status=trouble.status)
+    content_type, body = as_http(request.path, trouble)
+    response = HttpResponse(body, content_type=content_type, status=trouble.status)
     response["Cache-Control"] = "no-store"
     return response

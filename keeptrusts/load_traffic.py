@@ -202,6 +202,7 @@ class Traffic:
                 "POST" if reports else "",
                 path,
                 address,
+                None,
                 "openai" if model else "",
                 model,
                 "chat" if model else "",

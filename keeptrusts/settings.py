@@ -17,7 +17,8 @@ from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured
 from environs import FileAwareEnv
 
-from keeptrusts import broker, unfold
+from access import sign_in_settings
+from keeptrusts import broker, logs, unfold
 from keeptrusts.environment import embedded_secret
 from keeptrusts.schedule import BEAT_SCHEDULE
 
@@ -66,7 +67,16 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_NAME = "keeptrusts_session"
 CSRF_COOKIE_NAME = "keeptrusts_csrf"
-SESSION_COOKIE_AGE = 12 * 60 * 60
+SESSION_ENGINE = "access.session_store"
+_people = sign_in_settings.read(env, embedded=EMBEDDED)
+SESSION_COOKIE_AGE = int(_people.lifetime.total_seconds())
+# Without a request a session ends after this; and for this long a proof of who one is counts for what is grave.
+KEEPTRUSTS_SESSION_LIFETIME = _people.lifetime
+KEEPTRUSTS_SESSION_IDLE = _people.idle
+KEEPTRUSTS_CONFIRMED_FOR = _people.confirmed_for
+# Roles that sign in with a second factor, or get no further than to where they add one.
+KEEPTRUSTS_REQUIRE_MFA = _people.require_mfa
+KEEPTRUSTS_OIDC = _people.provider
 X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
@@ -111,6 +121,10 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "allauth",
+    # Second factors stand on its tables and on its middleware; none of its pages is served.
+    "allauth.account",
+    "allauth.mfa",
     "axes",
     "csp",
     "django_filters",
@@ -121,8 +135,9 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "keeptrusts.middleware.SurfaceMiddleware",
     "keeptrusts.static_files.StaticFilesMiddleware",
-    "django.middleware.gzip.GZipMiddleware",
+    "keeptrusts.middleware.CompressionMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -132,6 +147,8 @@ MIDDLEWARE = [
     "access.middleware.RateLimitMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "access.guard.SessionGuard",
     "access.middleware.RefusalMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
@@ -228,6 +245,13 @@ AXES_SENSITIVE_PARAMETERS = ["username"]
 AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
+
+ACCOUNT_EMAIL_VERIFICATION = "none"
+MFA_ADAPTER = "access.factor_adapter.FactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn"]
+MFA_TOTP_ISSUER = "Keeptrusts"
+# A passkey is both factors in one: it is asked for with its PIN or biometry, always.
+MFA_WEBAUTHN_USER_VERIFICATION = "required"
 
 UNFOLD = unfold.UNFOLD
 CSRF_FAILURE_VIEW = "keeptrusts.errors.csrf_failure"
@@ -431,24 +455,12 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = BEAT_SCHEDULE
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "line": {
-            # Whatever a library logs, a key value never reaches a log (design: "A secret is seen once").
-            "()": "audit.redaction.RedactingFormatter",
-            "format": "{asctime} {levelname} {name}: {message}",
-            "style": "{",
-        }
-    },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": env.str("KEEPTRUSTS_LOG_LEVEL", "INFO")},
-    "loggers": {
-        "django.server": {"handlers": ["stderr"], "propagate": False},
-        "axes": {"level": "WARNING"},
-        "celery.app.trace": {"level": "WARNING"},
-        "celery.beat": {"level": "WARNING"},
-        "celery.worker.strategy": {"level": "WARNING"},
-    },
-}
+# Whatever a library logs, a key value never reaches a log (design: "A secret is seen once").
+try:
+    logs.chosen_format()
+except ValueError as _wrong:
+    raise ImproperlyConfigured(str(_wrong)) from None
+LOGGING_CONFIG = "keeptrusts.logs.configure"
+LOGGING = logs.logging_settings(env.str("KEEPTRUSTS_LOG_LEVEL", "INFO"))
+# With KEEPTRUSTS_DEBUG the page of an error shows local variables.
+DEFAULT_EXCEPTION_REPORTER = "keeptrusts.debug_reports.RedactingReporter"

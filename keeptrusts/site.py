@@ -7,25 +7,20 @@ from typing import Any, cast
 from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.views import PasswordChangeView
 from django.core.paginator import InvalidPage
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse
-from unfold.forms import AdminOwnPasswordChangeForm, AuthenticationForm
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
+from unfold.forms import AdminOwnPasswordChangeForm
 from unfold.sites import UnfoldAdminSite
 
 from access.actors import request_actor
 from access.members import set_password
 from access.models import Member
 from access.pages import PAGES
-
-
-class SignInForm(AuthenticationForm):
-    """Signs a member in, and says no in the same words whatever was wrong."""
-
-    error_messages = {
-        **AuthenticationForm.error_messages,
-        "invalid_login": "No active member has this username and password. Both tell capitals apart.",
-    }
+from access.sign_in_pages import sign_in
 
 
 class ConsoleSite(UnfoldAdminSite):
@@ -34,16 +29,29 @@ class ConsoleSite(UnfoldAdminSite):
     site_title = "Keeptrusts"
     site_header = "Keeptrusts"
     index_title = "Dashboard"
-    login_form = SignInForm
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
         """Add the pages of the houses (access/pages.py), and leave out what no screen uses.
 
         That is "view on site", which fails on the id of a UUID model, and "autocomplete".
         """
-        pages = [path(page.route, self.admin_view(page.view), name=page.name) for page in PAGES]
+        pages = [
+            path(page.route, page.view if page.for_strangers else self.admin_view(page.view), name=page.name)
+            for page in PAGES
+        ]
         unused = {"view_on_site", "autocomplete"}
         return pages + [pattern for pattern in super().get_urls() if getattr(pattern, "name", "") not in unused]
+
+    @method_decorator([never_cache, transaction.atomic])
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Let somebody in: by a password, a passkey, or what else is set up (access/sign_in_pages.py).
+
+        With its entry in the audit log, or not at all.
+        """
+        if request.method == "GET" and self.has_permission(request):
+            return HttpResponseRedirect(reverse(f"{self.name}:index"))
+        request.current_app = self.name
+        return sign_in(request, {**self.each_context(request), **(extra_context or {})})
 
     def app_index(
         self, request: HttpRequest, app_label: str, extra_context: dict[str, Any] | None = None
@@ -92,7 +100,10 @@ class OwnPasswordView(PasswordChangeView):
     def form_valid(self, form: Any) -> HttpResponse:
         member = cast("Member", self.request.user)
         changed = set_password(
-            actor=request_actor(self.request), member_id=member.pk, password=form.cleaned_data["new_password1"]
+            actor=request_actor(self.request),
+            member_id=member.pk,
+            password=form.cleaned_data["new_password1"],
+            keep_session=self.request.session.session_key,
         )
         # Every other session of theirs ends; this one goes on.
         update_session_auth_hash(self.request, changed)

@@ -26,6 +26,7 @@ STYLES = (
     "leak",
     "giving",
     "team",
+    "people",
     "reports",
     "overtaken",
     "accessibility",
@@ -36,6 +37,7 @@ SCRIPTS = (
     "hygiene",
     "giving",
     "team",
+    "passkeys",
     "reports",
     "accessibility",
     "navigation",
@@ -57,6 +59,7 @@ UNFOLD: dict[str, Any] = {
     "ACCOUNT": {
         "navigation": [
             {"title": "Preferences", "link": reverse_lazy("admin:preferences")},
+            {"title": "Sign-in and sessions", "link": reverse_lazy("admin:account")},
             {"title": "Change password", "link": reverse_lazy("admin:password_change")},
         ]
     },

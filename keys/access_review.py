@@ -6,9 +6,12 @@ The number of its queries is the same however many keys there are; the file of a
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
+from uuid import UUID
 
 from django.db.models import (
     Case,
@@ -32,16 +35,15 @@ from access.models import Member
 from audit.actions import AuditAction
 from audit.csv_cells import Column, Kind
 from audit.exports import Export
-from keys.breaches import breaking, in_breach
+from keys.breaches import BreachKind, any_of, breaking, live
 from keys.csv_export import SYSTEM, status_at
-from keys.models import ConsumerGroup, GatewayKey, GatewayKeyQuerySet, KeyVersion
+from keys.models import ConsumerGroup, GatewayKey, GatewayKeyQuerySet, KeyVersion, without_owner
 from keys.policy import Policies
-from keys.status import KeyStatus
 
-# What can still be accepted, now or once it is enabled: what is over gives nobody access.
-REVIEWED: Final = (KeyStatus.ACTIVE, KeyStatus.ROTATING, KeyStatus.DISABLED)
 # So many keys the page and the JSON name; the file has all.
 NAMED: Final = 200
+# What the report says of each group.
+PER_GROUP: Final = {"consumer_group__slug", "consumer_group__name", "managers", "keys", "in_breach"}
 
 type Row = dict[str, Any]
 
@@ -62,56 +64,81 @@ class AccessReview:
 def access_review(member: Member, now: datetime, group: ConsumerGroup | None = None) -> AccessReview:
     """Return the review of what `member` sees; the team only for whom the rule book shows it to."""
     keys, policies = reviewed(member, now, group), Policies.load()
-    totals = keys.aggregate(
-        keys=Count("pk"),
-        disabled=Count("pk", filter=Q(disabled_at__isnull=False)),
-        unscoped=Count("pk", filter=Q(consumer_group__isnull=True)),
-        no_expiry=Count("pk", filter=Q(expires_at__isnull=True)),
-        never_used=Count("pk", filter=Q(metrics__last_used_at__isnull=True)),
-        owner_left=Count("pk", filter=Q(owner__isnull=True) | Q(owner__is_active=False)),
-        in_breach=Count("pk", filter=in_breach(policies, now)),
-    )
-    counts = {kind.value: Count("pk", filter=broken) for kind, broken in breaking(policies, now).items()}
-    per_group = (
-        keys.order_by()
-        .values("consumer_group__slug", "consumer_group__name")
-        .annotate(
-            managers=GroupManagers(F("consumer_group_id")),
-            keys=Count("pk"),
-            in_breach=Count("pk", filter=in_breach(policies, now)),
-        )
-        .order_by(F("consumer_group__name").asc(nulls_first=True))
-    )
-    columns = key_columns(now, policies)
-    first = keys.annotate(breaks=Case(When(in_breach(policies, now), then=Value(0)), default=Value(1)))
-    rows = first.order_by("breaks", "name", "pk")[:NAMED]
+    kinds = breaking(policies, now)
+    broken = any_of(kinds)
+    counted = {
+        "keys": Count("pk"),
+        "disabled": Count("pk", filter=Q(disabled_at__isnull=False)),
+        "no_expiry": Count("pk", filter=Q(expires_at__isnull=True)),
+        "never_used": Count("pk", filter=Q(metrics__last_used_at__isnull=True)),
+        "owner_left": Count("pk", filter=without_owner()),
+        "in_breach": Count("pk", filter=broken),
+    }
+    by_kind = {kind.value: Count("pk", filter=condition) for kind, condition in kinds.items()}
+    # All keys are gone through once: what is counted of all is the sum over the groups.
+    groups = by_group(keys, policies, **counted, **by_kind)
+    totals = {name: sum(row[name] for row in groups) for name in counted}
+    totals["unscoped"] = sum(row["keys"] for row in groups if row["consumer_group__slug"] is None)
+    ids = _first(keys, broken, totals)
+    rows = {row["id"]: row for row in shown(keys.filter(pk__in=ids), key_columns(now, kinds))}
     return AccessReview(
         at=now,
         group=group,
         totals=totals,
-        breaches=keys.aggregate(**counts),
-        groups=[dict(row) for row in per_group],
-        keys=shown(rows, columns),
+        breaches={name: sum(row[name] for row in groups) for name in by_kind},
+        groups=[{name: cell for name, cell in row.items() if name in PER_GROUP} for row in groups],
+        keys=[rows[key_id] for key_id in ids if key_id in rows],
         members=shown(team(now), TEAM_COLUMNS) if member.may("access.review_member") else None,
     )
 
 
+def by_group(keys: GatewayKeyQuerySet, policies: Policies, /, **counted: Count) -> list[Row]:
+    """Return a row for each group that has some of `keys`, by name, unscoped ones first: what is counted of it.
+
+    The names come from `policies`, and not by a join with every key.
+    """
+    members = ConsumerGroup.managers.through.objects.order_by("member__username")
+    managers: defaultdict[int, list[str]] = defaultdict(list)
+    for group_id, username in members.values_list("consumergroup", "member__username"):
+        managers[group_id].append(username)
+    rows = []
+    counts: Iterable[Any] = keys.order_by().values("consumer_group").annotate(**counted)
+    for row in counts:
+        group = policies.groups.get(row.pop("consumer_group"))
+        names = {
+            "consumer_group__slug": group.slug if group else None,
+            "consumer_group__name": group.name if group else None,
+        }
+        rows.append({**names, "managers": " ".join(managers[group.pk]) or None if group else None, **row})
+    return sorted(rows, key=lambda row: (row["consumer_group__name"] is not None, row["consumer_group__name"] or ""))
+
+
+def _first(keys: GatewayKeyQuerySet, broken: Q, totals: dict[str, int]) -> list[UUID]:
+    """Return the ids of the first NAMED keys, those that break a policy first; two lists, each in an index's order."""
+    in_order = keys.order_by("name", "pk").values_list("pk", flat=True)
+    first = list(in_order.filter(broken)[:NAMED]) if totals["in_breach"] else []
+    return first + list(in_order.exclude(pk__in=first)[: NAMED - len(first)])
+
+
 def reviewed(member: Member, now: datetime, group: ConsumerGroup | None = None) -> GatewayKeyQuerySet:
-    """Return the keys that give access, of those that `member` sees; with their current version as `current`."""
-    keys = cast("GatewayKeyQuerySet", member.visible(GatewayKey.objects.all())).in_status(*REVIEWED, at=now)
+    """Return the keys that give access, of those that `member` sees; with their current version as `current`.
+
+    That is what can still be accepted, now or once it is enabled: what is over gives nobody access.
+    """
+    keys = cast("GatewayKeyQuerySet", member.visible(GatewayKey.objects.filter(live(now))))
     keys = keys.filter(consumer_group=group) if group is not None else keys
     return keys.annotate(current=FilteredRelation("versions", condition=Q(versions__valid_until__isnull=True)))
 
 
 def key_export(now: datetime) -> Export:
     """Return the file of reviewed keys."""
-    columns = key_columns(now, Policies.load())
+    columns = key_columns(now, breaking(Policies.load(), now))
     filename = f"access-review-{now:%Y-%m-%d}.csv"
     return Export(AuditAction.REPORT_PRODUCED, "report", filename, columns, "access-review", "Access review")
 
 
-def key_columns(now: datetime, policies: Policies) -> tuple[Column, ...]:
-    """Return the columns, of a query as `reviewed` gives it."""
+def key_columns(now: datetime, kinds: Mapping[BreachKind, Q]) -> tuple[Column, ...]:
+    """Return the columns, of a query as `reviewed` gives it. kinds: what `breaking` has returned."""
     return (
         Column("id", Kind.NUMBER),
         Column("name", Kind.TEXT),
@@ -131,7 +158,7 @@ def key_columns(now: datetime, policies: Policies) -> tuple[Column, ...]:
         Column("value_age_days", Kind.DAYS, since("current__created_at", now)),
         Column("versions_in_grace", Kind.NUMBER, _versions_in_grace(now)),
         Column("allowed_networks", Kind.LIST),
-        Column("policy_breaches", Kind.WORD, _told(policies, now)),
+        Column("policy_breaches", Kind.WORD, _told(kinds)),
     )
 
 
@@ -207,10 +234,10 @@ def _versions_in_grace(now: datetime) -> Combinable:
     return Coalesce(Subquery(older.values("key").annotate(count=Count("pk")).values("count")), Value(0))
 
 
-def _told(policies: Policies, now: datetime) -> Combinable:
+def _told(kinds: Mapping[BreachKind, Q]) -> Combinable:
     """Return the names of what a key breaks, with spaces between them."""
     told = [
         Case(When(broken, then=Value(f"{kind.value} ")), default=Value(""), output_field=CharField())
-        for kind, broken in breaking(policies, now).items()
+        for kind, broken in kinds.items()
     ]
     return Trim(Concat(*told, output_field=CharField()))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, cast
 from uuid import uuid4
 
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
-from django.db.models import Case, IntegerField, QuerySet, Value, When
+from django.db.models import Case, IntegerField, Prefetch, QuerySet, Value, When, prefetch_related_objects
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import reverse
@@ -20,7 +21,7 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from access.actors import request_actor
-from access.console import ConsoleAdmin, NullsLast
+from access.console import ConsoleAdmin, NullsLast, once_a_page
 from access.dialogs import dialog_action, reload_page
 from access.kept_filters import keep_list_filters
 from access.models import Member
@@ -43,7 +44,7 @@ from keys.csv_export import key_export
 from keys.giving import page_of, secret_of
 from keys.key_lists import REQUESTS, KeyChangeList
 from keys.key_search import search
-from keys.models import GatewayKey
+from keys.models import GatewayKey, InstallationPolicy, KeyVersion
 from keys.offers import possible_verbs, why_not
 from keys.snapshots import state_tag
 from keys.status import KeyStatus, in_status
@@ -138,7 +139,7 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
     def offered_actions(self, request: HttpRequest, rows: Sequence[GatewayKey]) -> dict[Any, Collection[str]]:
         if len(rows) == 1:
             # As the page of the key has asked already.
-            managed = {rows[0].consumer_group_id: self.allows(request, "change", rows[0])}
+            managed = self._managed(request, rows[0])
         else:
             managed = manages_all(cast(Member, request.user), {key.consumer_group_id for key in rows})
         now = clock.now()
@@ -147,6 +148,21 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """The rule book, and the state: a key that is expired or revoked is only read."""
         return super().has_change_permission(request, obj) and (obj is None or not why_not("edit", obj, clock.now()))
+
+    def allows(self, request: HttpRequest, verb: str, obj: GatewayKey | None = None) -> bool:
+        if obj is None or verb in {"view", "export"}:
+            return super().allows(request, verb, obj)
+        # The rule for one key (keys/visibility.py), asked together with what the form asks.
+        return super().allows(request, verb) and self._managed(request, obj)[obj.consumer_group_id]
+
+    def _managed(self, request: HttpRequest, key: GatewayKey | None) -> dict[int | None, bool]:
+        """Return whether the member manages the group of `key`, and by None whether they manage every group."""
+        groups = {key.consumer_group_id if key is not None else None, None}
+        ask = partial(manages_all, cast(Member, request.user), groups)
+        return once_a_page(request, ("managed", *groups), ask)
+
+    def _installation(self, request: HttpRequest) -> InstallationPolicy:
+        return once_a_page(request, ("policy",), policy.installation_policy)
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return self.allows(request, "revoke")
@@ -197,7 +213,12 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         if obj is None or self.has_change_permission(request, obj):
             base: type[KeyForm] = CreateKeyForm if obj is None else EditKeyForm
-            kwargs["form"] = type(base.__name__, (base,), {"member": request.user})
+            given = {
+                "member": request.user,
+                "everywhere": self._managed(request, obj)[None],
+                "installation": self._installation(request),
+            }
+            kwargs["form"] = type(base.__name__, (base,), given)
         return super().get_form(request, obj, change=change, **kwargs)
 
     def verb_create(self, request: HttpRequest, form: forms.ModelForm[GatewayKey]) -> GatewayKey:
@@ -223,6 +244,7 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
         return lifecycle.edit(actor=request_actor(request), key_id=obj.pk, changed=changed, expected=expected)
 
     def tag_of(self, obj: GatewayKey) -> str:
+        _fetch_versions(obj)
         return state_tag(obj)
 
     def already_done_context(self, obj: GatewayKey) -> dict[str, Any]:
@@ -295,10 +317,11 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
 
     def _overview(self, request: HttpRequest, key: GatewayKey) -> dict[str, Any]:
         now = clock.now()
-        versions = list(key.versions.select_related("metrics")[: VERSIONS_SHOWN + 1])
+        _fetch_versions(key)
+        versions = list(key.versions.all())
         member = cast(Member, request.user)
         entries = AuditEntry.objects.filter(object_type="gateway_key", object_id=str(key.pk)).order_by("-id")
-        status, rules = key.status_at(now), policy.rules_of(key.consumer_group)
+        status, rules = key.status_at(now), policy.rules_of(key.consumer_group, self._installation(request))
         return {
             "title": key.name,
             # Django would say the name a second time in the window's title.
@@ -323,6 +346,11 @@ class GatewayKeyAdmin(ConsoleAdmin[GatewayKey]):
         # A Manager sees no key of a group that they do not manage: what is left is one without a group.
         unscoped = "This key reaches every group: only who manages all of them may change it."
         return unscoped if self.allows(request, "change") else ""
+
+
+def _fetch_versions(key: GatewayKey) -> None:
+    """Let the key bring its versions with their figures, once for the tag of its state and its page."""
+    prefetch_related_objects([key], Prefetch("versions", KeyVersion.objects.select_related("metrics")))
 
 
 def _where(key: GatewayKey, before: str = "") -> str:

@@ -36,8 +36,8 @@ _NO_RULES: Final = policy.rules_of(None, InstallationPolicy())
 class GroupSelect(UnfoldAdminSelectWidget):
     """Carries what holds in each group to the browser, where it narrows the choice of expiry (key_form.js)."""
 
-    # Read once for all groups of a page.
-    installation: InstallationPolicy | None = None
+    # Given by the form: read once for all groups of a page.
+    installation: InstallationPolicy
 
     def use_required_attribute(self, initial: Any) -> bool:
         """Say what Django says after it has asked the database for the first choice: whether that is an empty one."""
@@ -49,8 +49,6 @@ class GroupSelect(UnfoldAdminSelectWidget):
         group = getattr(value, "instance", None)
         if group is not None:
             option["attrs"]["data-name"] = group.name
-        if self.installation is None:
-            self.installation = policy.installation_policy()
         rules = policy.rules_of(group, self.installation)
         # Of an unscoped key's, only where there are any: most installations have none.
         if group is not None or rules != _NO_RULES:
@@ -69,7 +67,7 @@ class NetworksField(forms.CharField):
             required=False,
             label="Allowed networks",
             widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "placeholder": "10.0.0.0/8\n2001:db8::/32"}),
-            help_text="CIDR, IPv4 or IPv6, one a line. Empty: from wherever its group allows.",
+            help_text="CIDR, IPv4 or IPv6, one a line. Empty: from wherever its policy allows.",
         )
 
     def prepare_value(self, value: Any) -> Any:
@@ -100,8 +98,10 @@ class KeyForm(forms.ModelForm[GatewayKey]):
     )
     allowed_networks = NetworksField()
 
-    # Given by the screen: who is signed in.
+    # Given by the screen: who is signed in, whether they manage every group, and the installation's policy.
     member: Member
+    everywhere: bool
+    installation: InstallationPolicy
 
     class Meta:
         model = GatewayKey
@@ -117,7 +117,7 @@ class KeyForm(forms.ModelForm[GatewayKey]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         now = clock.now()
-        everywhere = manages_group(self.member, None)
+        everywhere = self.everywhere
         self.fields["consumer_group"] = forms.ModelChoiceField(
             queryset=self._groups(),
             required=not everywhere,
@@ -128,6 +128,7 @@ class KeyForm(forms.ModelForm[GatewayKey]):
             if not everywhere
             else "The key is accepted for this group's traffic alone; unscoped, for traffic of every group.",
         )
+        cast(GroupSelect, self.fields["consumer_group"].widget).installation = self.installation
         self.fields["owner"] = forms.ModelChoiceField(
             queryset=self._owners(),
             required=False,

@@ -33,6 +33,7 @@ class Align(Fix):
 
     installation: InstallationPolicy = field(default_factory=installation_policy)
     verb: ClassVar[str] = "edit"
+    looks_at: ClassVar[tuple[str, ...]] = ("metrics",)
 
     def before(self, key: GatewayKey, now: datetime) -> str:
         return " ".join(breach.words for breach in breaches(key, self._rules(key), now)) or "In line"

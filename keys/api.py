@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import ClassVar
 
 from django.db.models import Model, Prefetch
 from django.http.response import HttpResponseBase
@@ -74,6 +75,16 @@ class GatewayKeyViewSet(BulkActions, ListModelMixin, DecidingViewSet[GatewayKey]
         "expires_at": "expires_at",
         "last_used_at": "metrics__last_used_at",
         "requests_24h": "metrics__requests_24h",
+    }
+
+    conflicts: ClassVar[dict[str, tuple[str, ...]]] = {
+        **dict.fromkeys(("bulk_revoke", "bulk_rotate", "bulk_edit"), ("nothing_done",)),
+        "partial_update": ("key_revoked", "key_expired"),
+        "rotate": ("key_revoked", "key_expired", "key_disabled"),
+        "end_grace": ("key_revoked", "key_expired", "not_in_grace"),
+        "extend_grace": ("key_revoked", "key_expired", "not_in_grace"),
+        "disable": ("key_revoked", "key_expired", "key_disabled"),
+        "enable": ("key_revoked", "key_expired", "not_disabled", "policy_breached"),
     }
 
     def tag_of(self, obj: GatewayKey) -> str:
@@ -188,6 +199,7 @@ class ConsumerGroupViewSet(ListModelMixin, DecidingViewSet[ConsumerGroup]):
     lookup_value_regex = "[-a-zA-Z0-9_]+"
     search_fields = ["name", "slug", "description"]
     ordering_fields = {"name": "name", "slug": "slug", "created_at": "created_at"}
+    conflicts: ClassVar[dict[str, tuple[str, ...]]] = {"partial_update": ("policy_breaks_keys",)}
 
     def tag_of(self, obj: ConsumerGroup) -> str:
         return groups.state_tag(obj)

@@ -6,6 +6,7 @@ were; it is listed until somebody mends it, or time does.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,12 +15,12 @@ from typing import Any, Final
 
 from django.db.models import Q
 
-from audit.moments import stamp
+from audit.moments import duration, stamp
 from keys.idle import quiet_for, quiet_since, revoked_at
 from keys.models import GatewayKey, PolicyFields
 from keys.networks import outside
 from keys.policy import Policies, Rules, in_days, longest_grace
-from keys.status import KeyStatus, in_status
+from keys.status import KeyStatus
 
 # A breach of what no longer decides anything is none.
 LIVE: Final = (KeyStatus.ACTIVE, KeyStatus.ROTATING, KeyStatus.DISABLED)
@@ -33,6 +34,20 @@ class BreachKind(StrEnum):
     GRACE_TOO_LONG = "grace_too_long"
     NETWORK_OUTSIDE = "network_outside"
     IDLE = "idle"
+
+    @property
+    def label(self) -> str:
+        """What it is called where there is no room for a sentence."""
+        return _LABELS[self]
+
+
+_LABELS: Final = {
+    BreachKind.EXPIRY_MISSING: "never expires",
+    BreachKind.EXPIRY_TOO_LATE: "expires too late",
+    BreachKind.GRACE_TOO_LONG: "grace too long",
+    BreachKind.NETWORK_OUTSIDE: "networks too wide",
+    BreachKind.IDLE: "unused too long",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +81,21 @@ def breaking(policies: Policies, now: datetime) -> dict[BreachKind, Q]:
 
 def in_breach(policies: Policies, now: datetime) -> Q:
     """Return the condition on keys that break anything."""
+    return any_of(breaking(policies, now))
+
+
+def any_of(kinds: Mapping[BreachKind, Q]) -> Q:
+    """Return the condition on keys that break anything, of what `breaking` has returned: that asks the database."""
     condition = Q(pk__in=[])
-    for one in breaking(policies, now).values():
+    for one in kinds.values():
         condition |= one
     return condition
 
 
 def live(now: datetime) -> Q:
-    """Return the condition on keys that a policy still means something for."""
-    condition = Q(pk__in=[])
-    for status in LIVE:
-        condition |= in_status(status, now)
-    return condition
+    """Return the condition on keys that a policy still means something for: those in a status of LIVE."""
+    # Without asking in which: a database asks it of every key, and more than once where several conditions meet.
+    return Q(revoked_at__isnull=True) & (Q(expires_at__isnull=True) | Q(expires_at__gt=now))
 
 
 # --- of one key -------------------------------------------------------------------------------------------------------
@@ -99,7 +117,7 @@ def _grace_too_long(key: GatewayKey, rules: Rules, now: datetime) -> str:
     most, until = rules.max_grace, key.grace_until
     if most is None or until is None or until <= now or until - now <= longest_grace(rules):
         return ""
-    allows = f"at most {most.value:,} seconds from now" if most.value else "no grace"
+    allows = f"at most {duration(longest_grace(rules))} from now" if most.value else "no grace"
     return f"Its old value is accepted until {stamp(until)}. {most.of} allows {allows}."
 
 
@@ -167,12 +185,20 @@ def _outside(policies: Policies) -> Q:
     # An empty condition is left out of an "or": whichever of both it is, it stands alone.
     which = Q() if everywhere else Q(consumer_group__in=fenced)
     lists = GatewayKey.objects.filter(which, revoked_at__isnull=True).exclude(allowed_networks=[]).order_by()
-    found = Q(pk__in=[])
     rules: dict[int | None, Rules] = {}
+    beyond: defaultdict[tuple[str, ...], set[int | None]] = defaultdict(set)
     for group_id, networks in lists.values_list("consumer_group", "allowed_networks").distinct():
         if group_id not in rules:
             rules[group_id] = policies.of(GatewayKey(consumer_group_id=group_id))
         if any(outside(networks, fence.networks) for fence in rules[group_id].fences):
-            of = Q(consumer_group__isnull=True) if group_id is None else Q(consumer_group=group_id)
-            found |= of & Q(allowed_networks=networks)
+            beyond[tuple(networks)].add(group_id)
+    # Lists that are too wide for the same groups are one condition: each one costs every key of the table.
+    alike: defaultdict[frozenset[int | None], list[list[str]]] = defaultdict(list)
+    for names, group_ids in beyond.items():
+        alike[frozenset(group_ids)].append(list(names))
+    found = Q(pk__in=[])
+    for groups, networks in alike.items():
+        of = Q(consumer_group__in=groups - {None})
+        of = of | Q(consumer_group__isnull=True) if None in groups else of
+        found |= Q(allowed_networks__in=networks) & of
     return found

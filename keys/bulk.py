@@ -16,7 +16,7 @@ from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import QuerySet, prefetch_related_objects
 
 from access.models import Member
 from access.refusals import Conflict, Forbidden, record_refusal
@@ -48,6 +48,8 @@ class Fix(Step):
     """A step that is seen before it is done. verb: whose right and state count (keys/offers.py)."""
 
     verb: ClassVar[str]
+    # What it looks at of each key beside its group and owner: fetched for all keys of a preview at once.
+    looks_at: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def before(self, key: GatewayKey, now: datetime) -> str:
@@ -245,6 +247,7 @@ def preview(member: Member, fix: Fix, keys: Sequence[GatewayKey]) -> list[Plan]:
     now = clock.now()
     allowed = member.may(PERMISSIONS[fix.verb])
     managed = manages_all(member, {key.consumer_group_id for key in keys})
+    prefetch_related_objects(keys, *fix.looks_at)
     plans = []
     for key in keys:
         reason = fix.why_not(key, now)
@@ -316,6 +319,19 @@ def apply_many(
         results = [done[key_id] for key_id in unique]
         if together and any(result.error is not None for result in results):
             raise NothingDone(results)
+    return results
+
+
+def try_many(
+    *, actor: Actor, fix: Step, key_ids: Iterable[UUID], among: QuerySet[GatewayKey] | None = None
+) -> list[BulkResult]:
+    """Return what `apply_many` would make of each key, found out by doing it, and change nothing.
+
+    The keys in the results are as they would be. Errors: ValidationError for more than MOST_AT_ONCE keys.
+    """
+    with transaction.atomic():
+        results = apply_many(actor=actor, fix=fix, key_ids=key_ids, among=among)
+        transaction.set_rollback(True)
     return results
 
 

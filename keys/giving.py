@@ -37,6 +37,7 @@ def secret_of(request: HttpRequest, issued: IssuedKey, title: str) -> Secret:
     """Return the value just made as what the console shows once."""
     key, version = issued.key, issued.version
     old = key.versions.filter(number=version.number - 1).first()
+    fences = rules_of(key.consumer_group).fences
     accepted = old is not None and old.valid_until is not None and old.valid_until > clock.now()
     return Secret(
         title=title,
@@ -50,9 +51,8 @@ def secret_of(request: HttpRequest, issued: IssuedKey, title: str) -> Secret:
             "old_is_accepted": accepted,
             "where": key.narrowing.told(",") if key.narrowing is not None else "",
             "authorize": request.build_absolute_uri("/gateway/v1/authorize"),
-            "address": accepted_address(
-                key.allowed_networks, *(fence.networks for fence in rules_of(key.consumer_group).fences)
-            ),
+            "fences": fences,
+            "address": accepted_address(key.allowed_networks, *(fence.networks for fence in fences)),
         },
     )
 

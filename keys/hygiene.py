@@ -4,13 +4,17 @@ and the list's filter. Only keys that are accepted now need any: what is over ca
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from functools import cached_property
+from operator import attrgetter
+from typing import Any, Final
 from urllib.parse import urlencode
+from uuid import UUID
 
-from django.db.models import Count, Q
+from django.db.models import CharField, Count, Q, QuerySet, Value
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -18,7 +22,7 @@ from django.utils.safestring import SafeString
 from audit.moments import moment, relative
 from keys.breaches import breaches, in_breach
 from keys.models import GatewayKey, GatewayKeyQuerySet, never_used, unused_since, without_owner
-from keys.policy import Policies, rules_of
+from keys.policy import Policies
 from keys.status import KeyStatus
 
 SOON_DAYS: Final = 7
@@ -31,28 +35,45 @@ LONG_GRACE: Final = timedelta(days=2)
 # So many keys of each concern are named; the rest is behind its link.
 NAMED: Final = 5
 
-type Told = Callable[[GatewayKey, datetime], SafeString | str]
+type Named = list[tuple[GatewayKey, str, SafeString | str]]
+type Told = Callable[[GatewayKey, Standpoint], SafeString | str]
+
+
+@dataclass(frozen=True)
+class Standpoint:
+    """From where keys are looked at: an instant, and the policies of then, read when they are first asked for."""
+
+    now: datetime
+
+    @cached_property
+    def policies(self) -> Policies:
+        return Policies.load()
+
+    @cached_property
+    def broken(self) -> Q:
+        """The condition on keys that break their policy."""
+        return in_breach(self.policies, self.now)
 
 
 @dataclass(frozen=True, slots=True)
 class Concern:
     """A reason to look at a key.
 
-    condition: on keys, at an instant. first: the field by which they are named. told: what is said of each beside its
-    name. fixes: the bulk fixes that fit (keys/bulk.py), the best first. joined: the same condition by a join with the
-    keys' figures, where it asks for them: quicker where all keys are gone through anyway to count several concerns.
+    condition: on keys, from a standpoint. first: the field by which they are named. told: what is said of each beside
+    its name. fixes: the bulk fixes that fit (keys/bulk.py), the best first. joined: the same condition by a join with
+    the keys' figures, where it asks for them: quicker where all keys are gone through anyway to count several concerns.
     """
 
     slug: str
     title: str
     icon: str
     why: str
-    condition: Callable[[datetime], Q]
+    condition: Callable[[Standpoint], Q]
     first: str
     told: Told
     fixes: tuple[str, ...]
     label: str = ""
-    joined: Callable[[datetime], Q] | None = None
+    joined: Callable[[Standpoint], Q] | None = None
 
     @property
     def link(self) -> str:
@@ -67,7 +88,7 @@ class Found:
 
     concern: Concern
     count: int
-    keys: list[tuple[GatewayKey, str, SafeString | str]]
+    keys: Named
 
     @property
     def title(self) -> str:
@@ -87,67 +108,87 @@ class Found:
 
 
 def survey(keys: GatewayKeyQuerySet, now: datetime, concerns: Sequence[Concern]) -> list[Found]:
-    """Return what is found of each concern among `keys`: the counts in one query, and one for each that is found."""
-    usable = keys.usable(now)
-    counted = {one.slug: Count("pk", filter=(one.joined or one.condition)(now)) for one in concerns}
+    """Return what is found of each concern among `keys`: all counts in one query, all names in two."""
+    usable, at = keys.usable(now), Standpoint(now)
+    counted = {one.slug: Count("pk", filter=(one.joined or one.condition)(at)) for one in concerns}
     counts = usable.aggregate(**counted)
-    return [Found(concern, counts[concern.slug], _named(usable, concern, counts, now)) for concern in concerns]
+    named = _named(usable, [one for one in concerns if counts[one.slug]], at)
+    return [Found(concern, counts[concern.slug], named[concern.slug]) for concern in concerns]
 
 
 def concerned(keys: GatewayKeyQuerySet, slug: str, now: datetime) -> GatewayKeyQuerySet:
     """Narrow to keys, in whatever status, that the concern of this name fits."""
-    return keys.filter(CONCERNS[slug].condition(now))
+    return keys.filter(CONCERNS[slug].condition(Standpoint(now)))
 
 
-def _named(
-    keys: GatewayKeyQuerySet, concern: Concern, counts: dict[str, int], now: datetime
-) -> list[tuple[GatewayKey, str, SafeString | str]]:
-    if not counts[concern.slug]:
-        return []
+def _named(keys: GatewayKeyQuerySet, concerns: Sequence[Concern], at: Standpoint) -> defaultdict[str, Named]:
+    """Return the first keys of each concern, by its name."""
+    named: defaultdict[str, Named] = defaultdict(list)
+    if not concerns:
+        return named
+    firsts = [_first(keys, concern, at) for concern in concerns]
+    slugs: defaultdict[UUID, list[str]] = defaultdict(list)
+    for slug, pk in firsts[0].union(*firsts[1:], all=True):
+        slugs[pk].append(slug)
+    found = keys.model.objects.with_metrics().select_related("consumer_group", "owner").filter(pk__in=slugs)
+    newest = sorted(found, key=lambda key: key.pk, reverse=True)
+    for concern in concerns:
+        theirs = [key for key in newest if concern.slug in slugs[key.pk]]
+        theirs.sort(key=attrgetter(concern.first.removeprefix("-")), reverse=concern.first.startswith("-"))
+        named[concern.slug] = [(key, _page_of(key), concern.told(key, at)) for key in theirs]
+    return named
+
+
+def _first(keys: GatewayKeyQuerySet, concern: Concern, at: Standpoint) -> QuerySet[Any, tuple[str, UUID]]:
+    """Return the query for the concern's name with the id of each of its first keys."""
     # The index of the newest keys, read backwards, finds the first oldest ones without sorting them all.
-    first = keys.filter(concern.condition(now)).order_by(concern.first, "-pk")
-    shown = first.with_metrics().select_related("consumer_group", "owner")[:NAMED]
-    return [(key, reverse("admin:keys_gatewaykey_change", args=[key.pk]), concern.told(key, now)) for key in shown]
+    first = keys.filter(concern.condition(at)).order_by(concern.first, "-pk").values("pk")[:NAMED]
+    rows = keys.model.objects.order_by().filter(pk__in=first)
+    return rows.annotate(slug=Value(concern.slug, output_field=CharField())).values_list("slug", "pk")
 
 
-def _expiring(days: int) -> Callable[[datetime], Q]:
-    return lambda now: Q(expires_at__gt=now, expires_at__lte=now + timedelta(days=days))
+def _page_of(key: GatewayKey) -> str:
+    return reverse("admin:keys_gatewaykey_change", args=[key.pk])
 
 
-def _unused(now: datetime) -> Q:
-    return unused_since(now - timedelta(days=UNUSED_DAYS))
+def _expiring(days: int) -> Callable[[Standpoint], Q]:
+    return lambda at: Q(expires_at__gt=at.now, expires_at__lte=at.now + timedelta(days=days))
 
 
-def _unused_joined(now: datetime) -> Q:
-    since = now - timedelta(days=UNUSED_DAYS)
+def _unused(at: Standpoint) -> Q:
+    return unused_since(at.now - timedelta(days=UNUSED_DAYS))
+
+
+def _unused_joined(at: Standpoint) -> Q:
+    since = at.now - timedelta(days=UNUSED_DAYS)
     # `metrics` is a model of the usage house, reached by its name (design §10); a key without counts has none.
     unused = Q(metrics__last_used_at__isnull=True) | Q(metrics__last_used_at__lt=since)
     return unused & Q(created_at__lt=since)
 
 
-def _never_used(now: datetime) -> Q:
-    return never_used() & Q(created_at__lt=now - SETTLING)
+def _never_used(at: Standpoint) -> Q:
+    return never_used() & Q(created_at__lt=at.now - SETTLING)
 
 
-def _never_used_joined(now: datetime) -> Q:
-    return Q(metrics__last_used_at__isnull=True, created_at__lt=now - SETTLING)
+def _never_used_joined(at: Standpoint) -> Q:
+    return Q(metrics__last_used_at__isnull=True, created_at__lt=at.now - SETTLING)
 
 
-def _made(key: GatewayKey, now: datetime) -> SafeString:
-    return format_html('<span class="kt-quiet">made {}</span>', relative(key.created_at, now))
+def _made(key: GatewayKey, at: Standpoint) -> SafeString:
+    return format_html('<span class="kt-quiet">made {}</span>', relative(key.created_at, at.now))
 
 
-def _last_used(key: GatewayKey, now: datetime) -> SafeString:
-    return moment(getattr(getattr(key, "metrics", None), "last_used_at", None), absent="never used", now=now)
+def _last_used(key: GatewayKey, at: Standpoint) -> SafeString:
+    return moment(getattr(getattr(key, "metrics", None), "last_used_at", None), absent="never used", now=at.now)
 
 
-def _owner(key: GatewayKey, now: datetime) -> SafeString:
+def _owner(key: GatewayKey, at: Standpoint) -> SafeString:
     words = f"{key.owner} has left" if key.owner else "nobody"
     return format_html('<span class="kt-quiet">{}</span>', words)
 
 
-def _broken(key: GatewayKey, now: datetime) -> str:
-    return " ".join(breach.words for breach in breaches(key, rules_of(key.consumer_group), now))
+def _broken(key: GatewayKey, at: Standpoint) -> str:
+    return " ".join(breach.words for breach in breaches(key, at.policies.of(key), at.now))
 
 
 CONCERNS: Final[dict[str, Concern]] = {
@@ -160,7 +201,7 @@ CONCERNS: Final[dict[str, Concern]] = {
             f"They stop working within {SOON_DAYS} days: rotate them, give them more time, or let them end.",
             _expiring(SOON_DAYS),
             "expires_at",
-            lambda key, now: moment(key.expires_at, now=now),
+            lambda key, at: moment(key.expires_at, now=at.now),
             ("set-expiry",),
             f"Expiring within {SOON_DAYS} days",
         ),
@@ -171,7 +212,7 @@ CONCERNS: Final[dict[str, Concern]] = {
             "There is still time to ask their owners whether they are needed, and to plan their rotation.",
             _expiring(LATER_DAYS),
             "expires_at",
-            lambda key, now: moment(key.expires_at, now=now),
+            lambda key, at: moment(key.expires_at, now=at.now),
             ("set-expiry",),
         ),
         Concern(
@@ -179,9 +220,9 @@ CONCERNS: Final[dict[str, Concern]] = {
             "Long in grace",
             "hourglass_top",
             "An old value is still accepted for more than two days: end its grace when nobody uses it any more.",
-            lambda now: Q(grace_until__gt=now + LONG_GRACE),
+            lambda at: Q(grace_until__gt=at.now + LONG_GRACE),
             "-grace_until",
-            lambda key, now: moment(key.grace_until, now=now),
+            lambda key, at: moment(key.grace_until, now=at.now),
             ("end-grace",),
         ),
         Concern(
@@ -211,7 +252,7 @@ CONCERNS: Final[dict[str, Concern]] = {
             "Breaches policy",
             "policy_alert",
             "They were there before their policy became stricter, and were left: bring them into line with it.",
-            lambda now: in_breach(Policies.load(), now),
+            lambda at: at.broken,
             "created_at",
             _broken,
             ("align", "revoke"),
@@ -221,7 +262,7 @@ CONCERNS: Final[dict[str, Concern]] = {
             "Without expiry",
             "all_inclusive",
             "A leaked key of these works until somebody notices: give them an expiry.",
-            lambda now: Q(expires_at__isnull=True),
+            lambda at: Q(expires_at__isnull=True),
             "created_at",
             _made,
             ("set-expiry",),
@@ -232,7 +273,7 @@ CONCERNS: Final[dict[str, Concern]] = {
             "Unscoped",
             "public",
             "They are accepted for traffic of every group, so a leak reaches everything: scope each to its group.",
-            lambda now: Q(consumer_group__isnull=True),
+            lambda at: Q(consumer_group__isnull=True),
             "created_at",
             _made,
             ("scope",),
@@ -243,7 +284,7 @@ CONCERNS: Final[dict[str, Concern]] = {
             "Owner left",
             "person_off",
             "Nobody answers for them, so nobody can say whether they are needed: give them another owner.",
-            lambda now: without_owner(),
+            lambda at: without_owner(),
             "created_at",
             _owner,
             ("owner", "disable"),

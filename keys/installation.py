@@ -9,6 +9,7 @@ from typing import Any, Final
 from django.db import transaction
 from django.db.models import Q
 
+from access.preconditions import Precondition, tag_of
 from access.rules import require
 from access.text import refuse_unknown
 from audit import clock
@@ -26,16 +27,25 @@ from keys.policy_rows import check_policy, keep_idle_since
 PERMISSION: Final = "keys.change_installationpolicy"
 
 
-def edit_policy(*, actor: Actor, changed: Mapping[str, Any], existing_keys: str | None = None) -> InstallationPolicy:
+def edit_policy(
+    *,
+    actor: Actor,
+    changed: Mapping[str, Any],
+    existing_keys: str | None = None,
+    expected: Precondition | None = None,
+) -> InstallationPolicy:
     """Give the installation's policy other rules (POLICY); what is not named stays. Nothing new is no entry.
 
     existing_keys: what is to become of the keys that it breaks, as for a group's policy (keys/groups.py). Other
     networks hold for every key when this returns; its `narrowing` tells who has learnt of it.
-    Errors: Forbidden; ValidationError at the field; Conflict `policy_breaks_keys`.
+    Errors: Forbidden; PreconditionFailed where it is not in the state that is expected; ValidationError at the field;
+    Conflict `policy_breaks_keys`.
     """
     with narrowing() as change, transaction.atomic():
         policy = about_to_change()
         require(actor, PERMISSION)
+        if expected is not None:
+            expected.require(policy, state_tag(policy))
         was = copy(policy)
         _apply(policy, changed)
         broken = _impact(was, policy)
@@ -70,6 +80,11 @@ def impact_of_edit(changed: Mapping[str, Any]) -> Impact:
 def snapshot(policy: InstallationPolicy) -> dict[str, Any]:
     """Return what the audit log says of it."""
     return {field: getattr(policy, field) for field in POLICY}
+
+
+def state_tag(policy: InstallationPolicy) -> str:
+    """Return the tag of the policy's state (access/preconditions.py)."""
+    return tag_of(snapshot(policy))
 
 
 def _impact(was: InstallationPolicy, policy: InstallationPolicy) -> Impact:

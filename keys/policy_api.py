@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from drf_spectacular.utils import extend_schema
@@ -12,8 +12,9 @@ from rest_framework.response import Response
 
 from access.actors import request_actor
 from access.refusals import Conflict, Forbidden
-from access.schema import IN_FORCE_ON
-from access.viewsets import ApiViewSet
+from access.schema import IF_MATCH, IN_FORCE_ON
+from access.tagged import TaggedViewSet
+from access.viewsets import refuse_parameters
 from keys import installation
 from keys.bulk import BulkResult
 from keys.models import InstallationPolicy, PolicyFields
@@ -76,19 +77,23 @@ class ChangedGroupJSON(GroupJSON):
         fields = [*GroupJSON.Meta.fields, "aligned"]
 
 
-class PolicyViewSet(ApiViewSet[InstallationPolicy]):
+class PolicyViewSet(TaggedViewSet[InstallationPolicy]):
     """The installation's policy, for every key, in a group or not. A group's own policy can only be stricter."""
 
     queryset = InstallationPolicy.objects.all()
     serializer_class = PolicyJSON
     filter_backends = []
     pagination_class = None
+    conflicts: ClassVar[dict[str, tuple[str, ...]]] = {"partial_update": ("policy_breaks_keys",)}
 
-    def retrieve(self, request: Request) -> Response:
-        """Show the installation's policy."""
-        return Response(self.get_serializer(installation_policy()).data)
+    def tag_of(self, obj: InstallationPolicy) -> str:
+        return installation.state_tag(obj)
 
-    @extend_schema(request=PolicyChanges, responses=ChangedPolicyJSON, parameters=[IN_FORCE_ON])
+    def get_object(self) -> InstallationPolicy:
+        refuse_parameters(self.request)
+        return installation_policy()
+
+    @extend_schema(request=PolicyChanges, responses=ChangedPolicyJSON, parameters=[IF_MATCH, IN_FORCE_ON])
     def partial_update(self, request: Request) -> Response:
         """Edit the installation's policy; what is absent stays.
 
@@ -97,9 +102,11 @@ class PolicyViewSet(ApiViewSet[InstallationPolicy]):
         """
         changed = self.body(PolicyChanges)
         choice = changed.pop("existing_keys", None)
-        policy = installation.edit_policy(actor=request_actor(request), changed=changed, existing_keys=choice)
+        policy = installation.edit_policy(
+            actor=request_actor(request), changed=changed, existing_keys=choice, expected=self.expected
+        )
         self.change = policy.narrowing
-        return Response({**self.get_serializer(policy).data, **aligned_json(policy, choice)})
+        return self.tagged(Response(self.shown_with(policy, aligned_json(policy, choice))), policy)
 
     @extend_schema(request=PolicyRules, responses=ImpactJSON)
     def policy_preview(self, request: Request) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from django import forms
 from django.contrib import messages
@@ -13,10 +13,13 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from access.console import add_errors
 from keys.bulk import MOST_AT_ONCE
-from keys.models import PolicyFields
+from keys.models import GatewayKey, PolicyFields
 from keys.networks import clean_networks
 from keys.policy import POLICY
 from keys.policy_impact import ExistingKeys, Impact
+
+# Of so many keys that stayed as they are it is said why; Hygiene lists all.
+TOLD: Final = 10
 
 
 class NetworksField(forms.CharField):
@@ -79,7 +82,7 @@ class PolicyForm[M: PolicyFields](forms.ModelForm[M]):
             return
         seen, self.rules = self.cleaned_data["shown"], json.dumps(rules, sort_keys=True)
         if self.impact.count and (not self.cleaned_data["existing_keys"] or seen != self.rules):
-            message = "Nothing was changed yet: look at the keys that this would break, and say what becomes of them."
+            message = "Nothing was changed yet: look at the keys that this would affect, and say what becomes of them."
             self.add_error(None, ValidationError(message, code="policy_breaks_keys"))
 
     # What `shown` is to say.
@@ -94,8 +97,10 @@ def tell_alignment(request: HttpRequest, policy: PolicyFields) -> None:
     done = sum(result.error is None for result in results)
     if done:
         messages.success(request, f"{_keys(done)} brought into line.")
-    for result in [result for result in results if result.error is not None][:10]:
-        messages.warning(request, f"{result.key_id} was left as it is: {result.why_not}")
+    left = [result for result in results if result.error is not None][:TOLD]
+    names = dict(GatewayKey.objects.filter(pk__in=[result.key_id for result in left]).values_list("pk", "name"))
+    for result in left:
+        messages.warning(request, f"{names[result.key_id]} was left as it is: {result.why_not}")
     if len(results) >= MOST_AT_ONCE:
         messages.info(request, "So many at once. The others are under Hygiene, “Breaches policy”.")
 

@@ -19,7 +19,7 @@ from django.db.models import Count, Q
 from access.refusals import Conflict
 from keys.breaches import BreachKind, breaches, breaking, live
 from keys.models import GatewayKey
-from keys.networks import outside
+from keys.networks import accepted_address, outside
 from keys.policy import Policies, Rules
 
 # So many keys are told one by one; of the others, the count.
@@ -134,9 +134,17 @@ def _effects(key: GatewayKey, before: Rules, after: Rules, now: datetime) -> tup
     had = {breach.kind for breach in breaches(key, before, now)}
     effects = [Effect(one.kind.value, one.words) for one in breaches(key, after, now) if one.kind not in had]
     if not key.allowed_networks and _narrower(before, after):
-        within = " and ".join(", ".join(fence.networks[:5]) for fence in after.fences)
-        effects.append(Effect(NARROWED, f"Gateways accept it only from {within} from then on."))
+        effects.append(Effect(NARROWED, _narrowed(after)))
     return tuple(effects)
+
+
+def _narrowed(rules: Rules) -> str:
+    """Say from where gateways accept a key that has no networks of its own."""
+    within = " and in ".join(", ".join(fence.networks[:5]) for fence in rules.fences)
+    if not accepted_address(*(fence.networks for fence in rules.fences)):
+        return f"Gateways accept it from nowhere any more: no address lies both in {within}."
+    both = "both in" if len(rules.fences) > 1 else "in"
+    return f"Gateways accept it only from addresses {both} {within} from then on."
 
 
 def _fenced_in(before: Policies, after: Policies) -> Q:

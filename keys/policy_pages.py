@@ -13,13 +13,15 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldBooleanSwitchWid
 
 from access.actors import caller, request_actor
 from access.console import add_errors
+from access.overtaken import NOT_SAVED, Overtaken, expected_state, known_state, overtaken
 from access.pages import console_page, page_context
+from access.preconditions import PreconditionFailed
 from access.refusals import Conflict, Forbidden, record_refusal
 from audit import clock
 from audit.links import entries_link
 from keys.breaches import in_breach
 from keys.hygiene import CONCERNS
-from keys.installation import PERMISSION, edit_policy, impact_of_edit
+from keys.installation import PERMISSION, edit_policy, impact_of_edit, state_tag
 from keys.models import GatewayKey, InstallationPolicy
 from keys.policy import POLICY, Policies, in_words, installation_policy, rules_of
 from keys.policy_forms import NetworksField, PolicyForm, tell_alignment
@@ -51,21 +53,29 @@ class InstallationForm(PolicyForm[InstallationPolicy]):
 def policy_page(request: HttpRequest) -> HttpResponse:
     """Show the policy with its form; carry out what was sent, once it was said what becomes of the keys it breaks."""
     member = caller(request)
+    missed: Overtaken | None = None
     if request.method == "POST":
         if not member.may(PERMISSION):
             raise Forbidden(PERMISSION)
         form = InstallationForm(request.POST, instance=installation_policy())
-        if form.is_valid() and _carried_out(request, form):
-            return HttpResponseRedirect(reverse("admin:policy"))
+        try:
+            if form.is_valid() and _carried_out(request, form):
+                return HttpResponseRedirect(reverse("admin:policy"))
+        except PreconditionFailed as failed:
+            missed = overtaken(request, failed)
+            form.add_error(None, ValidationError(NOT_SAVED, code="precondition_failed"))
     else:
         form = InstallationForm(instance=installation_policy())
-    now = clock.now()
+    now, policies = clock.now(), Policies.load()
+    standing = policies.installation
     context = page_context(
         request,
         "Policy",
         form=form if member.may(PERMISSION) else None,
-        rules=in_words(rules_of(None, installation_policy())),
-        in_breach=member.visible(GatewayKey.objects.filter(in_breach(Policies.load(), now))).count(),
+        known_state=known_state(request, standing, state_tag(standing)),
+        overtaken=missed,
+        rules=in_words(rules_of(None, standing)),
+        in_breach=member.visible(GatewayKey.objects.filter(in_breach(policies, now))).count(),
         breach_link=CONCERNS["breaches_policy"].link,
         entries=entries_link("policy", "") if member.may("audit.view_auditentry") else "",
     )
@@ -73,12 +83,15 @@ def policy_page(request: HttpRequest) -> HttpResponse:
 
 
 def _carried_out(request: HttpRequest, form: InstallationForm) -> bool:
-    """Let the verb do what the form says; False where it refuses, and the form tells why."""
+    """Let the verb do what the form says; False where it refuses, and the form tells why.
+
+    Errors: PreconditionFailed where somebody else has changed the policy since the form was shown.
+    """
     actor = request_actor(request)
     changed = {field: form.cleaned_data[field] for field in form.changed_data if field in POLICY}
     try:
-        choice = form.cleaned_data["existing_keys"] or None
-        policy = edit_policy(actor=actor, changed=changed, existing_keys=choice)
+        choice, expected = form.cleaned_data["existing_keys"] or None, expected_state(request)
+        policy = edit_policy(actor=actor, changed=changed, existing_keys=choice, expected=expected)
     except ValidationError as error:
         add_errors(form, error)
         return False

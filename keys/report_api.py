@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from django.db.models import F
 from django.http.response import HttpResponseBase
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, inline_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
@@ -23,11 +22,14 @@ from audit.csv_cells import Column, Kind
 from audit.exports import export, filters_of
 from keys import access_review as review
 from keys import rotation_compliance as rotation
+from keys.breaches import breaking
 from keys.models import MOST_DAYS, GatewayKey, InstallationPolicy
 from keys.policy import Policies
 from keys.reports import ACCESS_REVIEW, ROTATION_COMPLIANCE, Asked, asked, record_report
 
-GROUP: Final = OpenApiParameter("consumer_group", OpenApiTypes.STR, description="A slug: keys of this group alone.")
+GROUP: Final = OpenApiParameter(
+    "consumer_group", {"type": "string", "minLength": 1}, description="A slug: keys of this group alone."
+)
 LIMIT: Final = OpenApiParameter(
     "days",
     {"type": "integer", "minimum": 1, "maximum": MOST_DAYS},
@@ -76,7 +78,7 @@ class AccessReviewJSON(serializers.Serializer[review.AccessReview]):
     totals = serializers.DictField(child=serializers.IntegerField())
     breaches = serializers.DictField(child=serializers.IntegerField(), help_text="Keys by what of a policy they break.")
     groups = ReviewCountsJSON(many=True)
-    keys = _rows_of("ReviewedKey", review.key_columns(_BEGIN, _NO_POLICY))
+    keys = _rows_of("ReviewedKey", review.key_columns(_BEGIN, breaking(_NO_POLICY, _BEGIN)))
     members = _rows_of("ReviewedMember", review.TEAM_COLUMNS)
 
 
@@ -94,7 +96,7 @@ class RotationComplianceJSON(serializers.Serializer[rotation.RotationCompliance]
     compliant = serializers.FloatField(allow_null=True)
     groups = RotationCountsJSON(many=True)
     months = MonthJSON(many=True)
-    keys = _rows_of("KeyToRotate", rotation.key_columns(_BEGIN, rotation.Limits(rotation.DAYS, {})))
+    keys = _rows_of("KeyToRotate", rotation.key_columns(_BEGIN, rotation.Limits(rotation.DAYS, {}, _NO_POLICY)))
 
 
 class AccessReviewViewSet(ApiViewSet[GatewayKey]):
@@ -168,5 +170,8 @@ class RotationComplianceViewSet(ApiViewSet[GatewayKey]):
 
 
 def _asked(request: Request, slug: str) -> Asked:
+    if blank := [name for name, values in request.query_params.lists() if "" in values]:
+        error = ErrorDetail("Say which, or leave the parameter out.", code="blank")
+        raise ValidationError({name: [error] for name in blank})
     # A ValidationError of Django's becomes the same 400 as one of DRF's (access/errors.py).
     return asked(caller(request), request.query_params, slug)

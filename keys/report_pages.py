@@ -17,6 +17,7 @@ from access.actors import caller, request_actor
 from access.pages import console_page, page_context
 from audit import clock
 from keys.access_review import NAMED, access_review
+from keys.breaches import BreachKind
 from keys.models import ConsumerGroup
 from keys.reports import ACCESS_REVIEW, ROTATION_COMPLIANCE, TITLES, Asked, asked, record_report
 from keys.rotation_compliance import DAYS, rotation_compliance
@@ -42,7 +43,10 @@ def access_review_page(request: HttpRequest) -> HttpResponse:
     except ValidationError as error:
         return _back(request, error)
     report = access_review(caller(request), clock.now(), wanted.group)
-    return _page(request, ACCESS_REVIEW, wanted, report, report.totals["keys"])
+    for key in report.keys:
+        key["breaks"] = ", ".join(BreachKind(kind).label for kind in key["policy_breaches"].split())
+    broken = [(BreachKind(kind).label, count) for kind, count in report.breaches.items() if count]
+    return _page(request, ACCESS_REVIEW, wanted, report, report.totals["keys"], broken=broken)
 
 
 @console_page("reports/rotation-compliance/", name="rotation_compliance", permission=PERMISSION)
@@ -57,7 +61,7 @@ def rotation_compliance_page(request: HttpRequest) -> HttpResponse:
     return _page(request, ROTATION_COMPLIANCE, wanted, report, report.total)
 
 
-def _page(request: HttpRequest, slug: str, wanted: Asked, report: Any, rows: int) -> HttpResponse:
+def _page(request: HttpRequest, slug: str, wanted: Asked, report: Any, rows: int, **more: Any) -> HttpResponse:
     query = wanted.query(slug)
     record_report(request_actor(request), slug, query, rows=rows, form="page")
     context = page_context(
@@ -67,6 +71,7 @@ def _page(request: HttpRequest, slug: str, wanted: Asked, report: Any, rows: int
         installation=settings.PUBLIC_URL,
         member=caller(request),
         named=NAMED,
+        **more,
         csv_link=_file(f"{slug}-export", query),
         team_link=_file("access-review-team-export", {}),
     )

@@ -63,7 +63,7 @@ install_requirements() {
     log=$KEEPTRUSTS_VENV/pip.log
     "$venv_python" -c 'import pip' 2>/dev/null || "$venv_python" -m ensurepip >/dev/null
     {
-        "$venv_python" -m pip install --disable-pip-version-check --progress-bar off -r "$1" 2>&1 || echo FAILED
+        "$venv_python" -m pip install --disable-pip-version-check --progress-bar off --require-hashes -r "$1" 2>&1 || echo FAILED
     } | tee "$log" | show_progress "$total"
     if grep -qx FAILED "$log"; then
         tail -n 15 "$log" >&2

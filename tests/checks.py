@@ -213,6 +213,7 @@ def _static_checks(run: Run) -> None:
         *(python, "manage.py", "check", "--deploy", "--fail-level", "WARNING"),
         environment=PRODUCTION,
     )
+    run.check("dependencies: pinned, hashed, audited", python, "-m", "tests.dependencies")
     run.check("makemigrations --check", python, "manage.py", "makemigrations", "--check", "--dry-run")
 
 

@@ -17,6 +17,12 @@ type BrowserOf = Callable[[Member], Client]
 type ApiOf = Callable[[Member], APIClient]
 
 
+@pytest.fixture(autouse=True)
+def _nobody_was_counted_yet() -> None:
+    """Let no throttle remember what another test has asked."""
+    cache.clear()
+
+
 @pytest.fixture
 def admin(db: None) -> Member:
     return make_member(Role.ADMIN, username="ada.admin")

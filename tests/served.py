@@ -47,17 +47,17 @@ class Served:
         self._application = application
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
-        self._environment = clean_environment(
+        self.environment = clean_environment(
             KEEPTRUSTS_DATA_DIR=str(folder),
             KEEPTRUSTS_SECRET_KEY=secrets.token_urlsafe(50),
             PORT=str(self.port),
             **environment,
         )
         if database_url:
-            self._environment |= {"DATABASE_URL": database_url, "REDIS_URL": os.environ["REDIS_URL"]}
-        manage(self._environment, "migrate", "--verbosity", "0")
-        manage(self._environment, "create_member", "ada", "--role", "admin", stdin=PASSWORD + "\n")
-        self.access_key = manage(self._environment, "create_access_key", "ada", "--name", "tests").strip()
+            self.environment |= {"DATABASE_URL": database_url, "REDIS_URL": os.environ["REDIS_URL"]}
+        manage(self.environment, "migrate", "--verbosity", "0")
+        manage(self.environment, "create_member", "ada", "--role", "admin", stdin=PASSWORD + "\n")
+        self.access_key = manage(self.environment, "create_access_key", "ada", "--name", "tests").strip()
         bearer = {"Authorization": f"Bearer {self.access_key}"}
         self._admin = httpx.Client(base_url=self.base, timeout=30, headers=bearer)
         self._running: AbstractContextManager[Watched] | None = None
@@ -67,7 +67,7 @@ class Served:
         """Return when it answers."""
         server = [sys.executable, "-m", "granian", "--interface", "asgi", "--host", "127.0.0.1"]
         server += ["--port", str(self.port), "--log-level", "warning", f"{self._application}:application"]
-        self._running = running(server, self._environment)
+        self._running = running(server, self.environment)
         self.web = self._running.__enter__()
         assert eventually(self._answers, 30), self.web.output
 
@@ -92,8 +92,8 @@ class Served:
     def access_key_of(self, role: str) -> str:
         """Add a member of this role and return the value of an access key of theirs."""
         name = f"{role}-{secrets.token_hex(4)}"
-        manage(self._environment, "create_member", name, "--role", role, stdin=PASSWORD + "\n")
-        return manage(self._environment, "create_access_key", name, "--name", "tests").strip()
+        manage(self.environment, "create_member", name, "--role", role, stdin=PASSWORD + "\n")
+        return manage(self.environment, "create_access_key", name, "--name", "tests").strip()
 
     def _answers(self) -> bool:
         with suppress(httpx.TransportError):

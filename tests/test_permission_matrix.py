@@ -12,11 +12,15 @@ from rest_framework.test import APIClient
 
 from access.models import Member
 from access.rules import PERMISSIONS, Role
+from audit import clock
 from audit.models import AuditEntry
+from gateways.models import Gateway
 from keeptrusts.api import schema
+from keys.models import ConsumerGroup, GatewayKey
 from tests.factories import make_access_key, make_gateway, make_group, make_key, make_member
 from tests.fixtures import ApiOf
 from tests.webhooks.makers import make_delivery
+from usage.models import Outcome, UsageEvent
 
 pytestmark = pytest.mark.django_db
 API: Final = "api/v1/"
@@ -25,6 +29,7 @@ NO_BODY: Final[dict[str, Any]] = {}
 # method, route -> body, and the answers to Admin, Manager (of the key's group), Auditor. Strangers: always 401.
 MATRIX: Final[dict[tuple[str, str], tuple[dict[str, Any], int, int, int]]] = {
     ("get", "me/"): (NO_BODY, 200, 200, 200),
+    ("patch", "me/"): ({"time_zone": "Europe/Berlin"}, 200, 200, 200),
     ("get", "access-keys/"): (NO_BODY, 200, 200, 200),
     ("post", "access-keys/"): ({"name": "x"}, 201, 201, 201),
     ("get", "access-keys/{own}/"): (NO_BODY, 200, 200, 200),
@@ -79,6 +84,7 @@ MATRIX: Final[dict[tuple[str, str], tuple[dict[str, Any], int, int, int]]] = {
     ("get", "webhook-endpoints/{endpoint}/deliveries/"): (NO_BODY, 200, 403, 403),
     ("get", "webhook-endpoints/{endpoint}/deliveries/{delivery}/"): (NO_BODY, 200, 404, 404),
     ("post", "webhook-endpoints/{endpoint}/deliveries/{delivery}/redeliver/"): (NO_BODY, 202, 404, 404),
+    ("get", "denials/{denial}/"): (NO_BODY, 200, 200, 200),
     ("get", "usage-events/"): (NO_BODY, 200, 200, 200),
     ("get", "usage-events/1/"): (NO_BODY, 404, 404, 404),
     ("get", "usage-events/export.csv"): (NO_BODY, 200, 200, 200),
@@ -93,9 +99,27 @@ MATRIX: Final[dict[tuple[str, str], tuple[dict[str, Any], int, int, int]]] = {
     ("get", "audit-entries/export.csv"): (NO_BODY, 200, 403, 200),
     ("get", "audit-entries/verify/"): (NO_BODY, 200, 403, 200),
     # Nothing is sealed here yet.
+    # As above: 409, for there is nothing yet to prove by.
+    ("get", "audit-entries/evidence/"): (NO_BODY, 409, 403, 409),
     ("get", "audit-entries/checkpoint/"): (NO_BODY, 404, 403, 404),
 }
 ROLES: Final = [Role.ADMIN, Role.MANAGER, Role.AUDITOR]
+
+
+def make_denial(gateway: Gateway, group: ConsumerGroup, key: GatewayKey) -> UsageEvent:
+    """Write that the gateway was told to refuse the key."""
+    return UsageEvent.objects.create(
+        gateway=gateway,
+        event_id="d1",
+        decision_id="d1",
+        occurred_at=clock.now(),
+        received_at=clock.now(),
+        outcome=Outcome.DENIED,
+        reason="key_disabled",
+        key=key,
+        version=key.versions.get(),
+        consumer_group=group,
+    )
 
 
 @pytest.fixture
@@ -105,12 +129,14 @@ def names(manager: Member) -> dict[str, str]:
     entry = AuditEntry.objects.get(action="gateway_key.created")
     delivery = make_delivery(key)
     other = make_member("auditor")
+    gateway = make_gateway().gateway
     return {
+        "denial": make_denial(gateway, group, key).decision_id,
         "endpoint": str(delivery.endpoint_id),
         "delivery": str(delivery.pk),
         "key": str(key.pk),
         "member": str(other.pk),
-        "gateway": str(make_gateway().gateway.pk),
+        "gateway": str(gateway.pk),
         "entry": str(entry.pk),
     }
 
@@ -129,7 +155,8 @@ def test_each_role_is_answered_by_the_rule_book(
     assert answer.status_code == answers[ROLES.index(role)], getattr(answer, "content", b"")
     recorded = AuditEntry.objects.filter(action__endswith="_refused").count() - before
     # Whoever is refused a change, or an export, leaves a trace; asking for the proof changes nothing.
-    assert recorded == (answer.status_code in {403, 409} and (method != "get" or "export" in route))
+    refused = answer.status_code in ({403} if method == "get" else {403, 409})
+    assert recorded == (refused and (method != "get" or route.endswith((".csv", "evidence/"))))
 
 
 @pytest.mark.parametrize(("method", "route"), MATRIX)

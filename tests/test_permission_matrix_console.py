@@ -39,12 +39,30 @@ CHANGERS: Final = (200, 200, 403)
 # Somebody else's access key, and a member: to others than Admins there is none.
 ADMINS_SEE: Final = (200, 404, 404)
 
+# No second factor is awaited in this browser, or none was shown.
+TO_SIGN_IN: Final[Any] = ("sign in", "sign in", "sign in")
+
 # address -> the answers to Admin, Manager and Auditor, on GET and on POST. Strangers: always to sign-in.
 # {key} and {gateway} are of a group that the Manager manages, {access_key} is somebody else's.
 MATRIX: Final[dict[str, tuple[Answers, Answers]]] = {
     "": (EVERYONE, EVERYONE),
     "login/": (MOVED, EVERYONE),
     "logout/": (NO_SUCH_METHOD, EVERYONE),
+    "login/second-factor/": (TO_SIGN_IN, TO_SIGN_IN),
+    "login/passkey/": (NO_SUCH_METHOD, TO_SIGN_IN),
+    "passkey-options/": (EVERYONE, NO_SUCH_METHOD),
+    # No provider is set up.
+    "login/oidc/": (ABSENT, NO_SUCH_METHOD),
+    "login/oidc/callback/": (ABSENT, NO_SUCH_METHOD),
+    "confirm/": (EVERYONE, EVERYONE),
+    "account/": (EVERYONE, EVERYONE),
+    "account/authenticator/": (EVERYONE, MOVED),
+    "account/passkeys/add/": (EVERYONE, EVERYONE),
+    # Second factors and sessions are one's own: there is none with this id.
+    "account/factors/{member}/remove/": (NO_SUCH_METHOD, ABSENT),
+    "account/recovery-codes/": (NO_SUCH_METHOD, MOVED),
+    "account/sessions/{key}/end/": (NO_SUCH_METHOD, ABSENT),
+    "account/sessions/end-others/": (NO_SUCH_METHOD, MOVED),
     "preferences/": (EVERYONE, EVERYONE),
     "hygiene/": (EVERYONE, EVERYONE),
     "hygiene/set-expiry/": (CHANGERS, CHANGERS),
@@ -117,6 +135,8 @@ MATRIX: Final[dict[str, tuple[Answers, Answers]]] = {
     "audit/auditentry/": (EVERYONE, EVERYONE),
     "audit/auditentry/verify/": ((200, 403, 200), (200, 403, 200)),
     "audit/auditentry/export/": ((200, 403, 200), (200, 403, 200)),
+    # Nothing is sealed: back to the list, which says so.
+    "audit/auditentry/evidence/": ((302, 403, 302), (302, 403, 302)),
     "audit/auditentry/add/": (NOBODY, NOBODY),
     "audit/auditentry/{entry}/change/": (EVERYONE, NOBODY),
     "audit/auditentry/{entry}/history/": (ABSENT, ABSENT),
@@ -151,6 +171,8 @@ MATRIX: Final[dict[str, tuple[Answers, Answers]]] = {
     "access/member/{member}/let_in/": (ADMINS_SEE, ADMINS_SEE),
     "access/member/{member}/new_link/": (ADMINS_SEE, ADMINS_SEE),
     "access/member/{member}/withdraw/": (ADMINS_SEE, ADMINS_SEE),
+    "access/member/{member}/end_sessions/": (ADMINS_SEE, ADMINS_SEE),
+    "access/member/{member}/reset_factors/": (ADMINS_SEE, ADMINS_SEE),
     "access/member/{member}/history/": (ABSENT, ABSENT),
     "access/member/{member}/delete/": (NOBODY, NOBODY),
     "access/member/{member}/": (MOVED, MOVED),
@@ -162,6 +184,13 @@ MATRIX: Final[dict[str, tuple[Answers, Answers]]] = {
     "access/accesskey/{access_key}/history/": (ABSENT, ABSENT),
     "access/accesskey/{access_key}/delete/": (NOBODY, NOBODY),
     "access/accesskey/{access_key}/": (MOVED, MOVED),
+}
+
+
+# What belongs to signing in answers strangers too.
+STRANGERS: Final[dict[str, dict[str, Any]]] = {
+    "GET": {"login/passkey/": 405, "passkey-options/": 200, "login/oidc/": 404, "login/oidc/callback/": 404},
+    "POST": {"passkey-options/": 405, "login/oidc/": 405, "login/oidc/callback/": 405},
 }
 
 
@@ -229,7 +258,7 @@ def test_each_role_gets_what_the_matrix_says(
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_stranger_is_sent_to_sign_in(client: Client, world: dict[str, Any], method: str) -> None:
     expected: dict[str, Any] = dict.fromkeys(MATRIX, "sign in")
-    expected |= {"login/": 200, "logout/": 302}
+    expected |= {"login/": 200, "logout/": 302, **STRANGERS[method]}
     assert answers(client, method, world) == expected
 
 
@@ -301,7 +330,7 @@ def _addresses(patterns: list[Any], place: str = "") -> Iterator[str]:
                 text = "keys/"
             elif pattern.name is None and text.startswith("(?P<url>"):
                 text = "no/such/page/"
-            yield re.sub(r"<(path|uuid):\w+>", "{}", place + text)
+            yield re.sub(r"<(path|uuid|int|slug):\w+>", "{}", place + text)
 
 
 def _models() -> list[type[Model]]:

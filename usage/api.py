@@ -117,8 +117,8 @@ class UsageEventViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[UsageEven
 
 
 class DayFilters(django_filters.FilterSet):
-    key = django_filters.UUIDFilter("version__key")
-    gateway = django_filters.UUIDFilter("gateway")
+    key = IdFilter("version__key")
+    gateway = IdFilter("gateway")
     consumer_group = TextFilter("consumer_group__slug", help_text="A slug: the key's group when the request was made.")
     model = TextFilter("model")
     day_from = DayFilter("start", "gte", help_text="The first day, in UTC, as 2030-01-31.")

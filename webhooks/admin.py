@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
 
 from django import forms
 from django.contrib import admin
@@ -30,6 +31,7 @@ from access.dialogs import DialogForm, dialog_action, reload_page
 from access.kept_filters import keep_list_filters
 from access.models import Member
 from access.once import AlreadyDone, TokenField, once
+from access.overtaken import expected_state
 from access.refusals import Conflict
 from access.reveal import Secret, reveal_in_dialog
 from audit import clock
@@ -37,13 +39,15 @@ from audit.links import entries_link
 from audit.moments import duration, moment
 from webhooks import delivering, delivery_admin, endpoints
 from webhooks.delivery_admin import told_attempt
-from webhooks.endpoints import EDITABLE, IssuedSecret
+from webhooks.endpoints import EDITABLE, IssuedSecret, LookedUp
 from webhooks.happenings import CHOOSABLE, NoticeType
 from webhooks.models import EndpointSecret, WebhookEndpoint
 
 __all__ = ["delivery_admin"]
 
 SHOWN: Final = 10
+# So much of what a test was answered is told in its dialog; its delivery has more.
+TOLD: Final = 200
 OVERLAPS: Final = (
     ("0", "None: only the new secret signs"),
     ("3600", "1 hour"),
@@ -51,6 +55,8 @@ OVERLAPS: Final = (
     ("604800", "7 days"),
 )
 SPANS: Final = (("3600", "The last hour"), ("86400", "The last day"), ("604800", "The last 7 days"), ("", "All"))
+# What was found of the address in a form, until it is carried out.
+_looked_up: WeakKeyDictionary[HttpRequest, LookedUp] = WeakKeyDictionary()
 STATE_LABELS: Final = {"Active": "success", "Failing": "warning", "Disabled": "danger"}
 
 
@@ -208,6 +214,11 @@ class WebhookEndpointAdmin(ConsoleAdmin[WebhookEndpoint]):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         endpoint = self.get_object(request, object_id) if object_id is not None else None
+        if request.method == "POST" and self.allows(request, "add" if object_id is None else "change", endpoint):
+            # Before Django's transaction around the form, which on SQLite keeps everybody from writing.
+            url = request.POST.get("url", "").strip()
+            if url != (endpoint.url if endpoint is not None else ""):
+                _looked_up[request] = endpoints.look_up(url)
         if endpoint is not None:
             recent = endpoint.deliveries.select_related("notice").prefetch_related("attempts")[:SHOWN]
             extra_context = {"endpoint": endpoint, "deliveries": recent, **(extra_context or {})}
@@ -221,7 +232,8 @@ class WebhookEndpointAdmin(ConsoleAdmin[WebhookEndpoint]):
         given = dict(form.cleaned_data)
         token = given.pop("form_token")
         with once(member=cast("Member", request.user), path=request.path, token=token) as note:
-            issued = endpoints.create_endpoint(actor=request_actor(request), **given)
+            looked_up = _looked_up.get(request)
+            issued = endpoints.create_endpoint(actor=request_actor(request), looked_up=looked_up, **given)
             note["id"] = str(issued.endpoint.pk)
         self.show_once(request, self._secret(issued, "Webhook endpoint created"))
         return issued.endpoint
@@ -230,7 +242,16 @@ class WebhookEndpointAdmin(ConsoleAdmin[WebhookEndpoint]):
         self, request: HttpRequest, form: forms.ModelForm[WebhookEndpoint], obj: WebhookEndpoint
     ) -> WebhookEndpoint:
         changed = {field: form.cleaned_data[field] for field in form.changed_data if field in EDITABLE}
-        return endpoints.edit_endpoint(actor=request_actor(request), endpoint_id=obj.pk, changed=changed)
+        return endpoints.edit_endpoint(
+            actor=request_actor(request),
+            endpoint_id=obj.pk,
+            changed=changed,
+            looked_up=_looked_up.get(request),
+            expected=expected_state(request),
+        )
+
+    def tag_of(self, obj: WebhookEndpoint) -> str:
+        return endpoints.state_tag(obj)
 
     @dialog_action(RotateSecretForm, title="Rotate secret", submit="Rotate secret", icon="autorenew")
     def rotate_secret(self, request: HttpRequest, form: RotateSecretForm) -> HttpResponse:
@@ -252,7 +273,8 @@ class WebhookEndpointAdmin(ConsoleAdmin[WebhookEndpoint]):
         if attempt is None:
             return reload_page(request, f"A test is on its way to {form.obj}.")
         if attempt.error:
-            raise ValidationError(f"{told_attempt(attempt)}. It is tried again, like every notice.")
+            answer = f", with “{attempt.answer[:TOLD]}”" if attempt.answer else ""
+            raise ValidationError(f"{told_attempt(attempt)}{answer}. It is tried again, like every notice.")
         return reload_page(request, f"The test has arrived at {form.obj}: {told_attempt(attempt)}.")
 
     @dialog_action(DisableForm, title="Disable", submit="Disable", icon="block", loud=False)
@@ -284,6 +306,8 @@ class WebhookEndpointAdmin(ConsoleAdmin[WebhookEndpoint]):
             usage="webhooks/secret_usage.html",
             done_url=link,
             variable="KEEPTRUSTS_WEBHOOK_SECRET",
+            noun="secret",
+            kept="Keeptrusts keeps it encrypted, for it signs with it, and never shows it again.",
             context={"overlap": overlap},
         )
 
@@ -296,10 +320,10 @@ class WebhookEndpointAdmin(ConsoleAdmin[WebhookEndpoint]):
     @display(description="Since")
     def state_words(self, endpoint: WebhookEndpoint) -> SafeString | str:
         if endpoint.disabled_at is not None:
-            return format_html("{} {}", moment(endpoint.disabled_at), endpoint.disabled_reason)
+            return format_html("{}<p>{}</p>", moment(endpoint.disabled_at), endpoint.disabled_reason)
         if endpoint.failing_since is not None:
-            words = f"Given up after {delivering.PATIENCE.days} days without success."
-            return format_html("{} {}", moment(endpoint.failing_since), words)
+            words = f"It is disabled after {delivering.PATIENCE.days} days without a success."
+            return format_html("{}<p>{}</p>", moment(endpoint.failing_since), words)
         return "—"
 
     @display(description="Address", ordering="url")

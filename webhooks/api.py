@@ -18,11 +18,13 @@ from rest_framework.response import Response
 
 from access.actors import caller, request_actor
 from access.idempotency import SecretResponse, once
+from access.schema import IF_MATCH
 from access.serializers import StrictSerializer
+from access.tagged import TaggedViewSet
 from access.viewsets import ApiViewSet
 from audit.parameters import InstantFilter
 from webhooks import endpoints
-from webhooks.endpoints import IssuedSecret
+from webhooks.endpoints import IssuedSecret, LookedUp
 from webhooks.happenings import NoticeType
 from webhooks.models import Delivery, DeliveryState, WebhookEndpoint
 from webhooks.serializers import (
@@ -38,7 +40,7 @@ from webhooks.serializers import (
 )
 
 
-class WebhookEndpointViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[WebhookEndpoint]):
+class WebhookEndpointViewSet(ListModelMixin, TaggedViewSet[WebhookEndpoint]):
     """Webhook endpoints: where notices are posted to, signed as Standard Webhooks says."""
 
     queryset = WebhookEndpoint.objects.select_related("owner").prefetch_related("secrets")
@@ -50,47 +52,70 @@ class WebhookEndpointViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[Webh
         "delivered_at": "delivered_at",
         "failing_since": "failing_since",
     }
+    conflicts: ClassVar[dict[str, tuple[str, ...]]] = {
+        "disable": ("already_disabled",),
+        "enable": ("not_disabled",),
+        "test": ("endpoint_disabled",),
+        "redeliver": ("endpoint_disabled",),
+    }
+    looked_up: LookedUp | None = None
+
+    def tag_of(self, obj: WebhookEndpoint) -> str:
+        return endpoints.state_tag(obj)
+
+    def before_acting(self) -> None:
+        # An address is looked up before there is a transaction, which on SQLite keeps everybody from writing.
+        if self.action == "create":
+            wanted = NewEndpoint(data=self.request.data, context=self.get_serializer_context())
+            self.looked_up = endpoints.look_up(wanted.validated_data["url"]) if wanted.is_valid() else None
 
     @extend_schema(request=NewEndpoint, responses={201: IssuedSecretJSON})
     @once
     def create(self, request: Request) -> Response:
         """Create an endpoint. Its signing secret is in this answer and never shown again."""
-        issued = endpoints.create_endpoint(actor=request_actor(request), **self.body(NewEndpoint))
+        actor, wanted = request_actor(request), self.body(NewEndpoint)
+        issued = endpoints.create_endpoint(actor=actor, looked_up=self.looked_up, **wanted)
         return self._answer_with_secret(issued, status.HTTP_201_CREATED)
 
-    @extend_schema(request=EndpointChanges, responses=EndpointJSON)
+    @extend_schema(request=EndpointChanges, responses=EndpointJSON, parameters=[IF_MATCH])
     def partial_update(self, request: Request, pk: str) -> Response:
         """Edit an endpoint; what is absent stays."""
         endpoint, changed = self.get_object(), self.body(EndpointChanges)
-        edited = endpoints.edit_endpoint(actor=request_actor(request), endpoint_id=endpoint.pk, changed=changed)
+        actor = request_actor(request)
+        edited = endpoints.edit_endpoint(actor=actor, endpoint_id=endpoint.pk, changed=changed, expected=self.expected)
         return self._answer(edited)
 
-    @extend_schema(request=SecretRotation, responses=IssuedSecretJSON)
+    @extend_schema(request=SecretRotation, responses=IssuedSecretJSON, parameters=[IF_MATCH])
     @action(detail=True, methods=["post"], url_path="rotate-secret")
     @once
     def rotate_secret(self, request: Request, pk: str) -> Response:
         """Give the endpoint a new secret, in this answer alone; for an overlap, notices are signed with both."""
         endpoint, wanted = self.get_object(), self.body(SecretRotation)
         overlap = {"overlap": timedelta(seconds=wanted["overlap_seconds"])} if wanted else {}
-        issued = endpoints.rotate_secret(actor=request_actor(request), endpoint_id=endpoint.pk, **overlap)
+        actor = request_actor(request)
+        issued = endpoints.rotate_secret(actor=actor, endpoint_id=endpoint.pk, expected=self.expected, **overlap)
         return self._answer_with_secret(issued, status.HTTP_200_OK)
 
-    @extend_schema(request=Disabling, responses=EndpointJSON)
+    @extend_schema(request=Disabling, responses=EndpointJSON, parameters=[IF_MATCH])
     @action(detail=True, methods=["post"])
     @once
     def disable(self, request: Request, pk: str) -> Response:
         """Send it nothing more. What waits counts as failed, and can be sent again later."""
         endpoint, wanted = self.get_object(), self.body(Disabling)
-        return self._answer(endpoints.disable_endpoint(actor=request_actor(request), endpoint_id=endpoint.pk, **wanted))
+        actor = request_actor(request)
+        return self._answer(
+            endpoints.disable_endpoint(actor=actor, endpoint_id=endpoint.pk, expected=self.expected, **wanted)
+        )
 
-    @extend_schema(request=None, responses=EndpointJSON)
+    @extend_schema(request=None, responses=EndpointJSON, parameters=[IF_MATCH])
     @action(detail=True, methods=["post"])
     @once
     def enable(self, request: Request, pk: str) -> Response:
         """Send to it again, from now on."""
         endpoint = self.get_object()
         self.body(StrictSerializer)
-        return self._answer(endpoints.enable_endpoint(actor=request_actor(request), endpoint_id=endpoint.pk))
+        actor = request_actor(request)
+        return self._answer(endpoints.enable_endpoint(actor=actor, endpoint_id=endpoint.pk, expected=self.expected))
 
     @extend_schema(request=None, responses={202: DeliveryJSON})
     @action(detail=True, methods=["post"])
@@ -112,12 +137,12 @@ class WebhookEndpointViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[Webh
         return Response({"queued": queued}, status=status.HTTP_202_ACCEPTED)
 
     def _answer(self, endpoint: WebhookEndpoint) -> Response:
-        return Response(self.get_serializer(self.get_queryset().get(pk=endpoint.pk)).data)
+        return self.answer(self.get_queryset().get(pk=endpoint.pk))
 
     def _answer_with_secret(self, issued: IssuedSecret, status: int) -> Response:
         endpoint = self.get_queryset().get(pk=issued.endpoint.pk)
-        data = {**self.get_serializer(endpoint).data, "secret": issued.value}
-        return SecretResponse(data, again={"id": data["id"]}, status=status)
+        data = self.shown_with(endpoint, {"secret": issued.value})
+        return self.tagged(SecretResponse(data, again={"id": data["id"]}, status=status), endpoint)
 
 
 class DeliveryFilters(FilterSet):
@@ -134,6 +159,7 @@ class DeliveryViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet[Delivery]):
     serializer_class = DeliveryJSON
     filterset_class = DeliveryFilters
     ordering_fields: ClassVar[dict[str, str]] = {"created_at": "created_at"}
+    conflicts: ClassVar[dict[str, tuple[str, ...]]] = {"redeliver": ("endpoint_disabled",)}
 
     def get_queryset(self) -> QuerySet[Delivery]:
         if "endpoint_id" not in self.kwargs:  # the description of the API is being made

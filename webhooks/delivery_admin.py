@@ -150,7 +150,9 @@ class DeliveryAdmin(ConsoleAdmin[Delivery]):
     @display(description="Last attempt")
     def last_attempt(self, delivery: Delivery) -> SafeString | str:
         last = delivery.last_attempt
-        return format_html('<span class="kt-wide-cell">{}</span>', told_attempt(last)) if last else "none yet"
+        # Of what was never tried, why: its endpoint was disabled before its turn came.
+        words = told_attempt(last) if last else delivery.note
+        return format_html('<span class="kt-wide-cell">{}</span>', words) if words else "none yet"
 
     @display(description="Happened")
     def occurred(self, delivery: Delivery) -> SafeString:

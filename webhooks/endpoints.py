@@ -10,8 +10,10 @@ from uuid import UUID, uuid4
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import F
 
 from access.models import Member
+from access.preconditions import Precondition, tag_of
 from access.refusals import Conflict
 from access.rules import Role, require
 from access.text import clean_text, refuse_unknown
@@ -20,7 +22,7 @@ from audit.actions import AuditAction
 from audit.actor import Actor, ActorKind
 from audit.recording import Subject, changes, record
 from webhooks import addresses, signing
-from webhooks.addresses import Refused, Resolver
+from webhooks.addresses import Refused
 from webhooks.happenings import CHOOSABLE, NoticeType
 from webhooks.models import Delivery, DeliveryState, EndpointSecret, WebhookEndpoint
 from webhooks.queueing import announce, hand_over
@@ -44,18 +46,37 @@ class IssuedSecret:
         return f"IssuedSecret({self.secret.hint})"
 
 
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """What was found when an address was looked up: nothing wrong, or why nothing may be sent to it."""
+
+    url: str
+    refused: ValidationError | None = None
+
+
+def look_up(url: str) -> LookedUp:
+    """Look up an address, which takes seconds at worst: for who is about to begin a transaction around a verb."""
+    try:
+        addresses.check(clean_text(url, field="url", limit=10_000, required=True))
+    except Refused as refused:
+        return LookedUp(url, ValidationError({"url": ValidationError(str(refused), code=refused.code)}))
+    except ValidationError as refused:
+        return LookedUp(url, refused)
+    return LookedUp(url)
+
+
 def create_endpoint(
-    *, actor: Actor, name: str, url: str, resolver: Resolver | None = None, **particulars: Any
+    *, actor: Actor, name: str, url: str, looked_up: LookedUp | None = None, **particulars: Any
 ) -> IssuedSecret:
     """Make an endpoint and return it with its signing secret, shown this once. particulars: anything in EDITABLE.
 
-    resolver: who says which addresses a name has now, the system's unless it is given; what is sent later always asks
-    the system's. Errors: Forbidden; ValidationError at the field, also for an address that nothing may be sent to.
+    looked_up: what `look_up` has said of this very address, where the caller is in a transaction by now.
+    Errors: Forbidden; ValidationError at the field, also for an address that nothing may be sent to.
     """
     require(actor, "webhooks.add_webhookendpoint")
     endpoint = WebhookEndpoint(owner=_member(actor), created_at=clock.now())
     # Before the transaction: names are looked up.
-    _check_url(url, resolver)
+    _check_url(url, looked_up)
     _apply(endpoint, {"name": name, "url": url, **particulars})
     with transaction.atomic():
         endpoint.full_clean()
@@ -67,17 +88,26 @@ def create_endpoint(
     return issued
 
 
-def edit_endpoint(*, actor: Actor, endpoint_id: UUID, changed: Mapping[str, Any]) -> WebhookEndpoint:
+def edit_endpoint(
+    *,
+    actor: Actor,
+    endpoint_id: UUID,
+    changed: Mapping[str, Any],
+    looked_up: LookedUp | None = None,
+    expected: Precondition | None = None,
+) -> WebhookEndpoint:
     """Give an endpoint other particulars (EDITABLE); what is not named stays. Nothing new is no entry.
 
-    Errors: WebhookEndpoint.DoesNotExist; Forbidden; ValidationError at the field.
+    looked_up: as for `create_endpoint`. Errors: WebhookEndpoint.DoesNotExist; Forbidden; PreconditionFailed where it
+    is not in the state that is expected; ValidationError at the field.
     """
     if "url" in changed:
         require(actor, "webhooks.change_webhookendpoint")
-        _check_url(changed["url"])
+        _check_url(changed["url"], looked_up)
     with transaction.atomic():
         endpoint = _locked(endpoint_id)
         require(actor, "webhooks.change_webhookendpoint", endpoint)
+        _require_state(endpoint, expected)
         before = snapshot(endpoint)
         _apply(endpoint, changed)
         endpoint.full_clean()
@@ -90,11 +120,18 @@ def edit_endpoint(*, actor: Actor, endpoint_id: UUID, changed: Mapping[str, Any]
     return endpoint
 
 
-def rotate_secret(*, actor: Actor, endpoint_id: UUID, overlap: timedelta = DEFAULT_OVERLAP) -> IssuedSecret:
+def rotate_secret(
+    *,
+    actor: Actor,
+    endpoint_id: UUID,
+    overlap: timedelta = DEFAULT_OVERLAP,
+    expected: Precondition | None = None,
+) -> IssuedSecret:
     """Give an endpoint a new signing secret and return it, shown this once.
 
     overlap: how long the old one signs beside it, 0 = not at all, at most LONGEST_OVERLAP; older ones that still do
-    are cut to the same instant. Errors: WebhookEndpoint.DoesNotExist; Forbidden; ValidationError.
+    are cut to the same instant.
+    Errors: WebhookEndpoint.DoesNotExist; Forbidden; PreconditionFailed; ValidationError.
     """
     if not timedelta(0) <= overlap <= LONGEST_OVERLAP:
         message = f"Between 0 and {int(LONGEST_OVERLAP.total_seconds()):,} seconds."
@@ -102,6 +139,7 @@ def rotate_secret(*, actor: Actor, endpoint_id: UUID, overlap: timedelta = DEFAU
     with transaction.atomic():
         endpoint = _locked(endpoint_id)
         require(actor, "webhooks.rotate_secret_webhookendpoint", endpoint)
+        _require_state(endpoint, expected)
         until = clock.now() + overlap
         endpoint.secrets.filter(valid_until__gt=until).update(valid_until=until)
         endpoint.secrets.filter(valid_until__isnull=True).update(valid_until=until)
@@ -111,15 +149,18 @@ def rotate_secret(*, actor: Actor, endpoint_id: UUID, overlap: timedelta = DEFAU
     return issued
 
 
-def disable_endpoint(*, actor: Actor, endpoint_id: UUID, reason: str = "") -> WebhookEndpoint:
+def disable_endpoint(
+    *, actor: Actor, endpoint_id: UUID, reason: str = "", expected: Precondition | None = None
+) -> WebhookEndpoint:
     """Send nothing more to an endpoint; what waits for it counts as failed and can be sent again.
 
-    Errors: Forbidden; Conflict `already_disabled`; ValidationError.
+    Errors: Forbidden; PreconditionFailed; Conflict `already_disabled`; ValidationError.
     """
     reason = clean_text(reason, field="reason", limit=300)
     with transaction.atomic():
         endpoint = _locked(endpoint_id)
         require(actor, "webhooks.disable_webhookendpoint", endpoint)
+        _require_state(endpoint, expected)
         if endpoint.disabled_at is not None:
             raise Conflict(
                 "already_disabled",
@@ -154,12 +195,16 @@ def stop(endpoint: WebhookEndpoint, actor: Actor, reason: str) -> None:
         )
 
 
-def enable_endpoint(*, actor: Actor, endpoint_id: UUID) -> WebhookEndpoint:
-    """Send to a disabled endpoint again, from now on. Errors: Forbidden; Conflict `not_disabled`."""
+def enable_endpoint(*, actor: Actor, endpoint_id: UUID, expected: Precondition | None = None) -> WebhookEndpoint:
+    """Send to a disabled endpoint again, from now on.
+
+    Errors: Forbidden; PreconditionFailed; Conflict `not_disabled`.
+    """
     with transaction.atomic():
         endpoint = _locked(endpoint_id)
         permission = "webhooks.enable_webhookendpoint"
         require(actor, permission, endpoint)
+        _require_state(endpoint, expected)
         if endpoint.disabled_at is None:
             raise Conflict("not_disabled", "This endpoint is not disabled.", permission=permission, obj=endpoint)
         since = endpoint.disabled_at
@@ -202,23 +247,23 @@ def redeliver(
         chosen = endpoint.deliveries.exclude(state=DeliveryState.PENDING).filter(**one)
         if since is not None:
             chosen = chosen.filter(created_at__gte=since)
-        # Oldest first: in the order in which they happened, as far as several workers keep it.
-        ids = list(chosen.order_by("created_at", "pk").values_list("pk", flat=True))
         now = clock.now()
-        Delivery.objects.filter(pk__in=ids).update(
+        # In one statement: of an endpoint that failed for days there may be more than it has room for ids. Many are
+        # due since they were queued: the sweep hands out the oldest first, as far as several workers keep the order.
+        queued = chosen.update(
             state=DeliveryState.PENDING,
             tries=0,
-            next_attempt_at=now,
+            next_attempt_at=now if delivery_id is not None else F("created_at"),
             finished_at=None,
             claimed_until=None,
             note="",
             handed_at=now if delivery_id is not None else None,
         )
-        detail = {"deliveries": len(ids), "since": since}
+        detail = {"deliveries": queued, "since": since}
         record(AuditAction.WEBHOOK_REDELIVERED, actor, _about(endpoint), detail=detail)
-        if delivery_id is not None:
-            hand_over(ids)
-    return len(ids)
+        if delivery_id is not None and queued:
+            hand_over([delivery_id])
+    return queued
 
 
 def seal_anew() -> int:
@@ -236,6 +281,16 @@ def snapshot(endpoint: WebhookEndpoint) -> dict[str, Any]:
     return {field: getattr(endpoint, field) for field in ("name", "url", "description", "event_types")}
 
 
+def state_tag(endpoint: WebhookEndpoint) -> str:
+    """Return the tag of an endpoint's state (access/preconditions.py). What deliveries came to is no part of it."""
+    secrets = list(EndpointSecret.objects.filter(endpoint=endpoint))
+    facts = {"id": endpoint.pk, **snapshot(endpoint), "disabled_at": endpoint.disabled_at}
+    facts |= {"disabled_reason": endpoint.disabled_reason}
+    facts["secrets"] = sorted((secret.pk, str(secret.valid_until)) for secret in secrets)
+    now = clock.now()
+    return tag_of(facts, by_time=f"{sum(secret.signs_at(now) for secret in secrets)}")
+
+
 def _apply(endpoint: WebhookEndpoint, changed: Mapping[str, Any]) -> None:
     refuse_unknown(changed, EDITABLE)
     if "name" in changed:
@@ -248,12 +303,15 @@ def _apply(endpoint: WebhookEndpoint, changed: Mapping[str, Any]) -> None:
         endpoint.url = changed["url"].strip()
 
 
-def _check_url(url: str, resolver: Resolver | None = None) -> None:
-    url = clean_text(url, field="url", limit=10_000, required=True)
-    try:
-        addresses.check(url, resolver=resolver)
-    except Refused as refused:
-        raise ValidationError({"url": ValidationError(str(refused), code=refused.code)}) from refused
+def _check_url(url: str, known: LookedUp | None) -> None:
+    found = known if known is not None and known.url == url else look_up(url)
+    if found.refused is not None:
+        raise found.refused
+
+
+def _require_state(endpoint: WebhookEndpoint, expected: Precondition | None) -> None:
+    if expected is not None:
+        expected.require(endpoint, state_tag(endpoint))
 
 
 def _clean_types(names: Iterable[str]) -> list[str]:
@@ -284,8 +342,8 @@ def _refuse_disabled(endpoint: WebhookEndpoint, permission: str) -> None:
 
 
 def _owners(endpoint: WebhookEndpoint) -> list[Member]:
-    """Return who is told: the owner; where there is none that is still here, every Admin."""
-    if endpoint.owner is not None and endpoint.owner.is_active:
+    """Return who is told: the owner; where there is none that still may see it, every Admin."""
+    if endpoint.owner is not None and endpoint.owner.may("webhooks.view_webhookendpoint"):
         return [endpoint.owner]
     return list(Member.objects.active().filter(role=Role.ADMIN))
 

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.mail import EmailMessage
 from django.urls import reverse
 
+from access.models import Member
 from audit.instants import parse_instant
 from audit.moments import exact
 from webhooks.happenings import NoticeType
@@ -32,12 +33,22 @@ def send(delivery: Delivery) -> Answer:
         error = "No mail server is configured (EMAIL_URL)."
     elif member is None or not member.email or not member.is_active:
         error = "The member has no mail address, or was taken out."
+    elif not _may_read(member, delivery.notice):
+        error = "The member may not see any more what it is about."
     else:
         try:
             message_for(delivery.notice, member.email, member.pk).send()
         except (SMTPException, OSError, UnicodeError, ValueError) as problem:
             error = f"The mail server did not take it: {problem}"[:300]
     return Answer(None, error, int((time.monotonic() - started) * 1000))
+
+
+def _may_read(member: Member, notice: Notice) -> bool:
+    """Say whether the recipient may see now what the notice tells: it may have waited for days."""
+    if notice.key is not None:
+        return member.may("keys.view_gatewaykey", notice.key)
+    about = "audit.verify_auditentry" if notice.type == NoticeType.AUDIT_ALTERED else "webhooks.view_webhookendpoint"
+    return member.may(about)
 
 
 def message_for(notice: Notice, address: str, member_id: int) -> EmailMessage:

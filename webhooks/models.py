@@ -189,7 +189,7 @@ class Delivery(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.notice_id} to {self.endpoint_id or self.recipient_id}"
+        return self.notice_id
 
     @property
     def last_attempt(self) -> Attempt | None:

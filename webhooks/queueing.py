@@ -140,11 +140,13 @@ def _next_number(key: GatewayKey) -> int:
 
 
 def _responsible_for(key: GatewayKey) -> list[Member]:
-    """Return the key's owner and the managers that its group names."""
+    """Return the key's owner and the managers that its group names, of those who may see the key."""
     if not settings.KEEPTRUSTS_MAIL:
         return []
     managed = Q(managed_groups=key.consumer_group_id) if key.consumer_group_id else Q(pk__in=[])
-    return list(Member.objects.active().filter(Q(pk=key.owner_id) | managed).distinct())
+    members = Member.objects.active().filter(Q(pk=key.owner_id) | managed).distinct()
+    # Whom the group names sees its keys.
+    return [member for member in members if member.pk != key.owner_id or member.may("keys.view_gatewaykey", key)]
 
 
 def _guards() -> list[Member]:

@@ -18,9 +18,13 @@ from access.models import AccessKey, Member
 from access.rules import PERMISSIONS, Role
 from audit import clock
 from audit.models import AuditEntry
-from keys.models import ConsumerGroup, GatewayKey
-from tests.factories import actor_of, make_access_key, make_gateway, make_group, make_key, make_member
-from tests.test_permission_matrix import API, MATRIX, ROLES
+from gateways.models import Gateway
+from keys import lifecycle
+from keys.models import ConsumerGroup, GatewayKey, InstallationPolicy
+from tests.factories import TESTS, actor_of, make_access_key, make_gateway, make_group, make_key, make_member
+from tests.test_permission_matrix import API, MATRIX, ROLES, make_denial
+from tests.webhooks.makers import make_delivery
+from webhooks.models import Delivery, WebhookEndpoint
 
 pytestmark = pytest.mark.django_db
 ACCESS_KEYS: Final = f"/{API}access-keys/"
@@ -39,19 +43,36 @@ def names(admin: Member, manager: Member) -> dict[str, str]:
     key = make_key(consumer_group=group).key
     entry = AuditEntry.objects.get(action="gateway_key.created")
     gateway = make_gateway(consumer_groups=[group]).gateway
-    own = make_access_key(admin, name="another of theirs").access_key
-    return {"key": str(key.pk), "gateway": str(gateway.pk), "entry": str(entry.pk), "own": str(own.pk)}
+    delivery = make_delivery(key)
+    return {
+        "key": str(key.pk),
+        "gateway": str(gateway.pk),
+        "entry": str(entry.pk),
+        "own": str(make_access_key(admin, name="another of theirs").access_key.pk),
+        "member": str(make_member("auditor").pk),
+        "endpoint": str(delivery.endpoint_id),
+        "delivery": str(delivery.pk),
+        "denial": make_denial(gateway, group, key).decision_id,
+    }
 
 
 def call(client: APIClient, method: str, route: str, names: dict[str, str]) -> Any:
-    body = {"ids": [names["key"]]} if "ids" in MATRIX[method, route][0] else MATRIX[method, route][0]
+    body = MATRIX[method, route][0]
+    body = {**body, "ids": [names["key"]]} if "ids" in body else body
     return getattr(client, method)(f"/{API}{route.format(**names)}", body)
 
 
 def state() -> list[Any]:
-    facts = [list(model.objects.order_by("pk").values()) for model in (GatewayKey, ConsumerGroup)]
+    models = (GatewayKey, ConsumerGroup, InstallationPolicy, Gateway, WebhookEndpoint, Delivery, Member)
+    facts = [list(model.objects.order_by("pk").values()) for model in models]
     # "Last used" is noted for whoever calls.
     return [*facts, list(AccessKey.objects.order_by("pk").values_list("pk", "name", "revoked_at"))]
+
+
+# By POST, because what is asked about is to stand in no address.
+ONLY_ASKS: Final = {"gateway-keys/find/"}
+# Whether there is such an endpoint does not matter to who may see none.
+LISTS_BELOW: Final = {"webhook-endpoints/{endpoint}/deliveries/"}
 
 
 # --- reading only -----------------------------------------------------------------------------------------------------
@@ -68,8 +89,9 @@ def test_a_read_only_key_reads_as_its_role_does_and_changes_nothing(
     before = state()
     answer = call(client, method, route, names)
     assert state() == before
-    if method == "get":
-        assert answer.status_code == MATRIX[method, route][1 + ROLES.index(role)]
+    by_role = MATRIX[method, route][1 + ROLES.index(role)]
+    if method == "get" or route in ONLY_ASKS or by_role == 404:
+        assert answer.status_code == by_role
     else:
         assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
         assert "access key" in answer.json()["detail"]
@@ -86,8 +108,9 @@ def test_a_key_of_other_groups_finds_nothing_there(
 ) -> None:
     client, before = client_of(admin, consumer_groups=["search"]), state()
     answer = call(client, method, route, names)
-    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
-    assert state()[:2] == before[:2]
+    expected = (403, "permission_denied") if route in LISTS_BELOW else (404, "not_found")
+    assert (answer.status_code, answer.json()["code"]) == expected
+    assert state()[:-1] == before[:-1]
 
 
 @pytest.mark.parametrize(("method", "route"), [place for place in MATRIX if place[1].endswith("}/")])
@@ -95,6 +118,7 @@ def test_a_key_of_the_group_reads_what_is_in_it(method: str, route: str, names: 
     issued = make_access_key(admin, consumer_groups=["payments"])
     client = APIClient(HTTP_AUTHORIZATION=f"Bearer {issued.value}")
     expected = 200 if method == "get" or "{key}" in route else 403
+    expected = 404 if "member" in route or "endpoint" in route else expected
     assert call(client, method, route, {**names, "own": str(issued.access_key.pk)}).status_code == expected
 
 
@@ -126,6 +150,47 @@ def test_a_key_of_chosen_groups_makes_keys_there_alone(names: dict[str, str], ad
     moved = client.patch(f"{KEYS}{names['key']}/", {"consumer_group": None})
     assert moved.status_code == 403
     assert GatewayKey.objects.get(pk=names["key"]).consumer_group is not None
+
+
+def test_reports_exports_and_findings_keep_within_the_groups(names: dict[str, str], admin: Member) -> None:
+    foreign = make_key(consumer_group=ConsumerGroup.objects.get(slug="search"))
+    own = make_key(consumer_group=ConsumerGroup.objects.get(slug="payments"))
+    lifecycle.rotate(actor=TESTS, key_id=foreign.key.pk)
+    client = client_of(admin, consumer_groups=["payments"])
+    review = client.get(f"/{API}reports/access-review/").json()
+    assert {group["consumer_group"] for group in review["groups"]} == {"payments"}
+    assert (review["totals"]["keys"], review["members"]) == (2, None)
+    rotations = client.get(f"/{API}reports/rotation-compliance/").json()
+    assert (rotations["total"], sum(month["rotations"] for month in rotations["months"])) == (2, 0)
+    for report in ("access-review", "rotation-compliance"):
+        assert client.get(f"/{API}reports/{report}/", {"consumer_group": "search"}).status_code == 400
+        text = b"".join(client.get(f"/{API}reports/{report}/export.csv")).decode()
+        assert str(own.key.pk) in text
+        assert str(foreign.key.pk) not in text
+    assert client.get(f"/{API}usage-days/export.csv").status_code == 200
+    for value, verdict in ((own.value, "found"), (foreign.value, "unknown"), (foreign.value[:10], "unknown")):
+        assert client.post(f"{KEYS}find/", {"value": value}).json()["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("method", "route"),
+    [
+        *(("get", route) for route in ("members/", "webhook-endpoints/", "reports/access-review/team.csv")),
+        *(("get", route) for route in ("audit-entries/verify/", "audit-entries/checkpoint/")),
+        *(("patch", "policy/"), ("post", "policy/preview/"), ("patch", "me/")),
+        *(("post", "members/"), ("post", "webhook-endpoints/"), ("post", "gateways/")),
+    ],
+)
+def test_what_is_of_no_group_is_none_of_its_business(
+    method: str, route: str, names: dict[str, str], admin: Member
+) -> None:
+    client, before = client_of(admin, consumer_groups=["payments"]), state()
+    assert call(client, method, route, names).status_code == 403
+    assert state()[:-1] == before[:-1]
+
+
+def test_the_policy_that_holds_for_its_keys_it_may_read(names: dict[str, str], admin: Member) -> None:
+    assert client_of(admin, consumer_groups=["payments"]).get(f"/{API}policy/").status_code == 200
 
 
 def test_a_key_of_chosen_groups_ends_itself_and_begets_nothing(names: dict[str, str], admin: Member) -> None:

@@ -8,7 +8,7 @@ from rest_framework.test import APIClient
 from access.invitations import accept_invitation
 from access.models import IdempotencyRecord, Invitation, Member
 from audit.models import AuditEntry
-from tests.factories import PASSWORD, make_member
+from tests.factories import PASSWORD, make_group, make_member
 
 pytestmark = pytest.mark.django_db
 MEMBERS = "/api/v1/members/"
@@ -31,6 +31,20 @@ def test_an_invitation_shows_its_link_once_and_lets_its_holder_in(admin_api: API
     accept_invitation(secret=secret, password=PASSWORD, ip=None)
     assert admin_api.get(f"{MEMBERS}{made.json()['id']}/").json()["state"] == "active"
     assert admin_api.post(f"{MEMBERS}{made.json()['id']}/invite-again/").json()["code"] == "already_joined"
+
+
+def test_an_invited_manager_manages_the_groups_that_were_named_once_they_have_joined(admin_api: APIClient) -> None:
+    group = make_group("payments")
+    sent = {"username": "olga", "role": "manager", "groups": ["payments"]}
+    link = admin_api.post(MEMBERS, sent).json()["link"]
+    assert not group.managers.exists()
+    accept_invitation(secret=link.partition("#")[2], password=PASSWORD, ip=None)
+    assert [member.username for member in group.managers.all()] == ["olga"]
+    for wrong, code in ((["nowhere"], "does_not_exist"), ("payments", "not_a_list")):
+        answer = admin_api.post(MEMBERS, {**sent, "username": "other", "groups": wrong})
+        assert answer.json()["fields"]["groups"][0]["code"] == code
+    refused = admin_api.post(MEMBERS, {"username": "amy", "role": "auditor", "groups": ["payments"]})
+    assert refused.json()["fields"]["groups"][0]["code"] == "not_a_manager"
 
 
 def test_another_link_ends_the_first_and_withdrawn_there_is_none(admin_api: APIClient) -> None:

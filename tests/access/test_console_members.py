@@ -76,7 +76,8 @@ def test_the_list_asks_the_database_the_same_number_of_times(
     for _ in range(count):
         make_access_key(make_member("manager"))
     client = browser(admin)
-    with django_assert_num_queries(6):  # session, member, count, rows, groups, open invitations
+    # session, member, count, rows, groups, open invitations, accounts at the provider
+    with django_assert_num_queries(7):
         client.get(MEMBERS)
 
 

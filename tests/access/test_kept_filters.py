@@ -11,7 +11,7 @@ from django.test import Client
 from access.models import Member
 from tests.factories import make_key
 from tests.fixtures import BrowserOf
-from tests.pages import confirmed
+from tests.pages import confirmed, save
 
 pytestmark = pytest.mark.django_db
 
@@ -71,7 +71,7 @@ def test_other_places_have_no_filters_to_keep(client: Client, here: str) -> None
 def test_saving_leads_back_to_the_filtered_list(client: Client) -> None:
     key = make_key().key
     page = f"{LIST}{key.pk}/change/?_changelist_filters=q%3Dbilling"
-    answer = client.post(page, {"name": "billing-service", "expiry": "keep", "allowed_networks": ""})
+    answer = save(client, page, {"name": "billing-service", "expiry": "keep", "allowed_networks": ""})
     assert (answer.status_code, answer.headers.get("Location")) == (302, f"{LIST}?q=billing")
 
 

@@ -15,10 +15,14 @@ from audit.models import AuditEntry
 from gateways.registry import edit_gateway
 from keys import lifecycle
 from keys.groups import edit_group
+from keys.installation import edit_policy
+from keys.models import InstallationPolicy
 from tests.factories import actor_of, make_gateway, make_group, make_key, make_member
 from tests.fixtures import BrowserOf
 from tests.pages import known_state, save, text_of
 from tests.races import at_once
+from tests.webhooks.makers import make_endpoint
+from webhooks.endpoints import edit_endpoint
 
 FORMS: dict[str, dict[str, Any]] = {
     "gatewaykey": {"name": "billing", "expiry": "keep", "allowed_networks": "", "consumer_group": "", "expires_on": ""},
@@ -29,9 +33,11 @@ FORMS: dict[str, dict[str, Any]] = {
     },
     "gateway": {"name": "edge", "usage_source": "authorize", "client_address": "header"},
     "member": {"name": "Mo", "email": ""},
+    "webhookendpoint": {"name": "pager", "url": "https://8.8.8.8/"},
 }
 # The texts that each form keeps and shows again.
 TEXT = {"gatewaykey": "description", "consumergroup": "description", "gateway": "name", "member": "name"}
+TEXT["webhookendpoint"] = "description"
 KINDS = sorted(FORMS)
 
 
@@ -43,6 +49,8 @@ def make(kind: str) -> Model:
             return make_group("payments", name="Payments")
         case "gateway":
             return make_gateway("edge").gateway
+        case "webhookendpoint":
+            return make_endpoint("pager")
         case _:
             return make_member("manager", username="mo", name="Mo")
 
@@ -56,6 +64,8 @@ def edit_elsewhere(kind: str, obj: Any, by: Member, text: str) -> None:
             edit_group(actor=actor_of(by), group_id=obj.pk, changed=changed)
         case "gateway":
             edit_gateway(actor=actor_of(by), gateway_id=obj.pk, changed=changed)
+        case "webhookendpoint":
+            edit_endpoint(actor=actor_of(by), endpoint_id=obj.pk, changed=changed)
         case _:
             edit_member(actor=actor_of(by), member_id=obj.pk, changed=changed)
 
@@ -164,6 +174,33 @@ def test_of_two_forms_sent_at_the_same_moment_one_is_saved(kind: str, browser: B
     assert sorted(answer.status_code for answer in answers) == [200, 302]  # type: ignore[union-attr]  # no Conflict
     saved = next(text for text, answer in zip(clients, answers, strict=True) if answer.status_code == 302)  # type: ignore[union-attr]
     assert text_now(kind, obj) == saved
+
+
+def policy(**given: str) -> dict[str, str]:
+    rules = ("default_lifetime_days", "max_lifetime_days", "max_grace_seconds", "idle_days", "allowed_networks")
+    return {**dict.fromkeys(rules, ""), **given}
+
+
+def test_of_two_who_edit_the_installations_policy_the_slower_is_told(browser: BrowserOf, admin: Member) -> None:
+    other, page, client = make_member("admin", username="olga.other"), "/admin/policy/", browser(admin)
+    opened = known_state(client, page)
+    edit_policy(actor=actor_of(other), changed={"idle_days": 300})
+    answer = client.post(page, {**opened, **policy(max_lifetime_days="90")})
+    words = text_of(answer)
+    assert "Not saved: somebody else has changed this since you opened it." in words
+    assert "olga.other" in words
+    assert 'value="90"' in answer.content.decode()
+    assert (InstallationPolicy.objects.get().idle_days, InstallationPolicy.objects.get().max_lifetime_days) == (
+        300,
+        None,
+    )
+    over = {**opened, **over_of(answer), **policy(max_lifetime_days="90")}
+    assert client.post(page, over).status_code == 302
+    assert (InstallationPolicy.objects.get().idle_days, InstallationPolicy.objects.get().max_lifetime_days) == (
+        None,
+        90,
+    )
+    assert "The form is incomplete" in text_of(client.post(page, policy(max_lifetime_days="30")))
 
 
 def over_of(answer: Any) -> dict[str, str]:

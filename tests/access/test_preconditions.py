@@ -18,8 +18,11 @@ from keys import groups, lifecycle
 from keys.models import GatewayKey
 from keys.snapshots import state_tag
 from keys.sweeps import close_due_grace
-from tests.factories import TESTS, make_gateway, make_group, make_key
+from tests.factories import TESTS, make_gateway, make_group, make_key, make_member
 from tests.races import at_once
+from tests.webhooks.makers import make_endpoint
+from webhooks.endpoints import disable_endpoint
+from webhooks.models import WebhookEndpoint
 
 
 def resources() -> dict[str, tuple[str, dict[str, Any]]]:
@@ -28,10 +31,15 @@ def resources() -> dict[str, tuple[str, dict[str, Any]]]:
         "key": (f"/api/v1/gateway-keys/{make_key().key.pk}/", {"description": "other"}),
         "group": (f"/api/v1/consumer-groups/{make_group().slug}/", {"description": "other"}),
         "gateway": (f"/api/v1/gateways/{make_gateway().gateway.pk}/", {"name": "other"}),
+        "member": (f"/api/v1/members/{make_member('auditor').pk}/", {"name": "other"}),
+        "endpoint": (f"/api/v1/webhook-endpoints/{make_endpoint().pk}/", {"description": "other"}),
+        "policy": ("/api/v1/policy/", {"idle_days": 300}),
     }
 
 
-EACH = pytest.mark.parametrize("kind", ["key", "group", "gateway"])
+# What each is changed to in the end.
+MINE = {"policy": {"idle_days": 200}}
+EACH = pytest.mark.parametrize("kind", ["key", "group", "gateway", "member", "endpoint", "policy"])
 
 
 @EACH
@@ -52,18 +60,21 @@ def test_of_two_editors_the_slower_is_refused_with_the_tag_of_now(kind: str, adm
     first = admin_api.patch(address, changed, HTTP_IF_MATCH=tag)
     assert first.status_code == 200
     entries = AuditEntry.objects.count()
-    second = admin_api.patch(address, {"name": "mine"}, HTTP_IF_MATCH=tag)
+    mine = MINE.get(kind, {"name": "mine"})
+    second = admin_api.patch(address, mine, HTTP_IF_MATCH=tag)
     body = second.json()
     assert (second.status_code, body["code"], body["fields"]) == (412, "precondition_failed", {})
     assert second["ETag"] == body["etag"] == first["ETag"] == admin_api.get(address)["ETag"]
     assert AuditEntry.objects.count() == entries
-    assert admin_api.patch(address, {"name": "mine"}, HTTP_IF_MATCH=body["etag"]).status_code == 200
+    assert admin_api.patch(address, mine, HTTP_IF_MATCH=body["etag"]).status_code == 200
 
 
-@EACH
+@pytest.mark.parametrize("kind", ["key", "group", "gateway", "endpoint"])
 def test_a_made_thing_comes_with_its_tag(kind: str, admin_api: APIClient) -> None:
-    body = {"key": {"name": "a"}, "group": {"name": "a", "slug": "a"}, "gateway": {"name": "a"}}[kind]
-    address = {"key": "gateway-keys", "group": "consumer-groups", "gateway": "gateways"}[kind]
+    body = {"key": {"name": "a"}, "group": {"name": "a", "slug": "a"}, "gateway": {"name": "a"}}.get(kind)
+    body = body or {"name": "a", "url": "https://8.8.8.8/"}
+    paths = {"key": "gateway-keys", "group": "consumer-groups", "gateway": "gateways", "endpoint": "webhook-endpoints"}
+    address = paths[kind]
     made = admin_api.post(f"/api/v1/{address}/", body)
     shown = admin_api.get(f"/api/v1/{address}/{made.json()['slug' if kind == 'group' else 'id']}/")
     assert (made.status_code, made["ETag"]) == (201, shown["ETag"])
@@ -90,6 +101,29 @@ def test_a_gateways_token_is_rotated_only_in_the_state_that_was_read(admin_api: 
     tag = admin_api.get(address)["ETag"]
     assert admin_api.post(f"{address}rotate-token/", HTTP_IF_MATCH=tag).status_code == 200
     assert admin_api.post(f"{address}rotate-token/", HTTP_IF_MATCH=tag).status_code == 412
+
+
+@pytest.mark.parametrize("verb", ["rotate-secret", "disable", "enable"])
+def test_a_verb_about_an_endpoint_is_held_to_what_its_caller_read(verb: str, admin_api: APIClient) -> None:
+    endpoint = make_endpoint()
+    if verb == "enable":
+        disable_endpoint(actor=TESTS, endpoint_id=endpoint.pk)
+    address = f"/api/v1/webhook-endpoints/{endpoint.pk}/"
+    old = admin_api.get(address)["ETag"]
+    admin_api.patch(address, {"description": "other"})
+    assert admin_api.post(f"{address}{verb}/", HTTP_IF_MATCH=old).status_code == 412
+    now = admin_api.get(address)["ETag"]
+    done = admin_api.post(f"{address}{verb}/", HTTP_IF_MATCH=now)
+    assert (done.status_code, done["ETag"] == now) == (200, False)
+    assert done["ETag"] == admin_api.get(address)["ETag"]
+
+
+def test_what_deliveries_came_to_is_no_change_of_their_endpoint(admin_api: APIClient) -> None:
+    endpoint = make_endpoint()
+    address = f"/api/v1/webhook-endpoints/{endpoint.pk}/"
+    tag = admin_api.get(address)["ETag"]
+    WebhookEndpoint.objects.update(failing_since=clock.now(), delivered_at=clock.now())
+    assert admin_api.get(address)["ETag"] == tag
 
 
 def test_what_time_alone_has_made_is_told_to_readers_and_stops_no_editor(admin_api: APIClient) -> None:

@@ -9,7 +9,7 @@ import time_machine
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
-from access.members import set_time_zone
+from access.members import set_preferences
 from access.models import Member
 from access.refusals import Forbidden
 from audit.actions import AuditAction
@@ -50,14 +50,14 @@ def test_pages_show_times_in_the_members_zone_and_nobody_elses(
 
 def test_the_api_speaks_utc_to_everybody(api: ApiOf, browser: BrowserOf, admin: Member) -> None:
     make_key("billing")
-    set_time_zone(actor=actor_of(admin), member_id=admin.pk, time_zone="Asia/Kolkata")
+    set_preferences(actor=actor_of(admin), member_id=admin.pk, changed={"time_zone": "Asia/Kolkata"})
     for client in (api(admin), browser(admin)):
         (key,) = client.get("/api/v1/gateway-keys/").json()["results"]
         assert key["created_at"].endswith("Z")
 
 
 def test_a_chosen_day_ends_where_the_member_lives(browser: BrowserOf, admin: Member) -> None:
-    set_time_zone(actor=actor_of(admin), member_id=admin.pk, time_zone="Asia/Kolkata")
+    set_preferences(actor=actor_of(admin), member_id=admin.pk, changed={"time_zone": "Asia/Kolkata"})
     client = browser(admin)
     form = client.get("/admin/keys/gatewaykey/add/")
     assert "until the end of this day, IST" in main_of(form)
@@ -69,7 +69,7 @@ def test_a_chosen_day_ends_where_the_member_lives(browser: BrowserOf, admin: Mem
 
 def test_what_is_no_zone_is_refused(browser: BrowserOf, admin: Member) -> None:
     with pytest.raises(ValidationError):
-        set_time_zone(actor=actor_of(admin), member_id=admin.pk, time_zone="../etc/passwd")
+        set_preferences(actor=actor_of(admin), member_id=admin.pk, changed={"time_zone": "../etc/passwd"})
     answer = browser(admin).post("/admin/preferences/", {"time_zone": "Middle/Earth"})
     assert "not one of the available choices" in main_of(answer)
     admin.refresh_from_db()
@@ -78,4 +78,4 @@ def test_what_is_no_zone_is_refused(browser: BrowserOf, admin: Member) -> None:
 
 def test_nobody_chooses_for_somebody_else(admin: Member, auditor: Member) -> None:
     with pytest.raises(Forbidden):
-        set_time_zone(actor=actor_of(admin), member_id=auditor.pk, time_zone="Asia/Kolkata")
+        set_preferences(actor=actor_of(admin), member_id=auditor.pk, changed={"time_zone": "Asia/Kolkata"})

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.django_db
 ADMIN_ONLY = {
     "keys.add_consumergroup",
     "keys.change_consumergroup",
+    "keys.change_installationpolicy",
     "gateways.add_gateway",
     "gateways.change_gateway",
     "gateways.rotate_token_gateway",

@@ -53,6 +53,27 @@ def test_a_row_says_who_did_what_to_which_object(browser: BrowserOf, auditor: Me
     assert f'href="/admin/keys/gatewaykey/{key.pk}/change/"' in response.content.decode()
 
 
+@pytest.mark.parametrize(
+    ("object_type", "words", "page", "whose"),
+    [
+        ("policy", "Policy it", "/admin/policy/", "everybody"),
+        ("report", "Report it", "/admin/reports/", "everybody"),
+        ("webhook_endpoint", "Webhook endpoint it", "/admin/webhooks/webhookendpoint/7/change/", "admins"),
+        ("member", "Member it", "/admin/access/member/7/change/", "admins"),
+        ("access_key", "Access key it", "/admin/access/accesskey/7/change/", "admins"),
+    ],
+)
+def test_what_an_entry_is_about_leads_to_its_page_whom_it_opens_for(
+    browser: BrowserOf, admin: Member, auditor: Member, object_type: str, words: str, page: str, whose: str
+) -> None:
+    entry = make_entry(object_type=object_type, object_id="7", object_label="it")
+    for member, leads in ((admin, True), (auditor, whose == "everybody")):
+        client = browser(member)
+        for response in (client.get(LOG, {"object_type": object_type}), client.get(page_of(entry))):
+            assert words in main_of(response)
+            assert (f'href="{page}"' in response.content.decode().partition('id="main"')[2]) is leads
+
+
 def test_before_and_after_are_a_table_that_reads(browser: BrowserOf, auditor: Member) -> None:
     until = clock.now().replace(microsecond=0)
     entry = make_entry(

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.core.management import CommandError, call_command
+from django.test import Client
+from rest_framework.test import APIClient
 
+from access.models import Member
 from audit.bundles import Bundle, NoEvidence
 from audit.evidence import EvidenceError, check
 from audit.models import AuditEntry
@@ -19,6 +22,7 @@ from audit.notes import VerifierKey
 from audit.sealing import seal
 from audit.signing import believed_keys, public_keys, public_of
 from tests.audit.test_log import execute, sealed, tampering, write
+from tests.factories import make_key
 
 pytestmark = pytest.mark.django_db
 
@@ -146,6 +150,55 @@ def test_it_is_checked_without_database_or_settings(tmp_path: Path) -> None:
     assert (altered.returncode, altered.stdout[:19]) == (1, "NOT PROVEN. Line 8:"), altered.stdout
     missing = subprocess.run([*command[:3], "nowhere", "nonsense"], env={}, capture_output=True, text=True, timeout=60)
     assert missing.returncode == 2
+
+
+@pytest.fixture
+def some_keys() -> None:
+    for name in ("one", "two"):
+        make_key(name)
+    seal()
+
+
+@pytest.mark.usefixtures("some_keys")
+def test_an_auditor_takes_a_bundle_home(auditor_api: APIClient) -> None:
+    whole = auditor_api.get("/api/v1/audit-entries/evidence/")
+    assert whole["Content-Type"] == "application/x-ndjson"
+    assert 'filename="evidence.ndjson"' in whole["Content-Disposition"]
+    proven = check(whole.getvalue().splitlines(), believed_keys())
+    assert (proven.complete, proven.filter) == (True, {})
+    some = auditor_api.get("/api/v1/audit-entries/evidence/?action=gateway_key.created&search=two&since=1")
+    proven = check(some.getvalue().splitlines(), believed_keys())
+    assert (proven.entries, proven.complete) == (1, False)
+    assert proven.filter == {"action": "gateway_key.created", "search": "two"}
+    taken = AuditEntry.objects.filter(action="audit.exported").order_by("-id")
+    assert taken[0].detail == {
+        "filter": {"action": "gateway_key.created", "search": "two", "since": 1, "format": "keeptrusts-evidence/1"},
+        "rows": 1,
+    }
+
+
+def test_what_cannot_be_proven_is_refused_with_the_reason(auditor_api: APIClient) -> None:
+    address = "/api/v1/audit-entries/evidence/"
+    answer = auditor_api.get(address)
+    assert (answer.status_code, answer.json()["code"]) == (409, "no_evidence")
+    assert auditor_api.get(f"{address}?since=x").json()["fields"]["since"][0]["code"] == "invalid"
+    assert auditor_api.get(f"{address}?page=1").json()["fields"]["page"][0]["code"] == "unknown_parameter"
+    assert not AuditEntry.objects.filter(action="audit.exported").exists()
+
+
+@pytest.mark.usefixtures("some_keys")
+def test_the_console_gives_out_what_its_list_shows(auditor: Member, client: Client) -> None:
+    client.force_login(auditor)
+    bundle = client.get("/admin/audit/auditentry/evidence/?q=two")
+    proven = check(bundle.getvalue().splitlines(), believed_keys())
+    assert {json.loads(line)["index"] for line in bundle.getvalue().splitlines()[1:-1]} <= set(range(99))
+    assert (proven.complete, proven.filter) == (False, {"q": "two"})
+
+
+def test_the_console_says_why_there_is_none(auditor: Member, client: Client) -> None:
+    client.force_login(auditor)
+    answer = client.get("/admin/audit/auditentry/evidence/", follow=True)
+    assert "Nothing is sealed yet" in answer.content.decode()
 
 
 def test_the_command_takes_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

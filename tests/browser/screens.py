@@ -26,9 +26,13 @@ _AXE_RUN = """async () => {
 }"""
 # A dialog is a piece of a page: opened on the page below it, as its button does.
 _OPEN_DIALOG = """async (address) => {
+    document.querySelector("#dialog")?.remove();
     await htmx.ajax("GET", address, {target: "#modal-content", select: "#dialog"});
     Alpine.$data(document.body).openModal = true;
 }"""
+# The choice of theme in the member's menu; read again by unfold's own binding.
+_TURN = "(theme) => { Alpine.$data(document.documentElement).adminTheme = theme; }"
+_TURNED = "(dark) => document.documentElement.classList.contains('dark') === dark"
 _LISTEN = """
 window.kt_violations = [];
 document.addEventListener("securitypolicyviolation",
@@ -46,12 +50,22 @@ class Look:
     dark: bool
     width: int
     problems: list[str] = field(default_factory=list)
+    # Where the dialogs that are looked at were opened.
+    place: str = ""
 
     def at(self, address: str) -> Response:
         """Go there, without looking yet."""
         answer = self.page.goto(self.base + address)
         assert answer
+        self.place = ""
         return answer
+
+    def turn(self, *, dark: bool, width: int) -> None:
+        """Show the page that stands in this theme and width, as its reader would by choice and by dragging an edge."""
+        self.dark, self.width = dark, width
+        self.page.set_viewport_size({"width": width, "height": 900})
+        self.page.evaluate(_TURN, "dark" if dark else "light")
+        self.page.wait_for_function(_TURNED, arg=dark)
 
     def look(self, name: str, expected: Sequence[int] = (200,)) -> None:
         """Collect what is wrong with the page as it stands now."""
@@ -77,11 +91,14 @@ class Look:
         if (wide := page.evaluate("document.documentElement.scrollWidth")) > self.width:
             self._complain(name, f"is {wide} pixels wide")
 
-    def dialog(self, address: str, name: str) -> None:
-        """Open the dialog of `address` on the page that stands, and look."""
+    def dialog(self, address: str, place: str) -> None:
+        """Open the dialog of `address` at `place`, without looking yet; the page is kept for the next one there."""
+        if self.place != place:
+            self.at(place)
+            self.page.wait_for_function("!document.documentElement.hasAttribute('x-cloak')")
+            self.place = place
         self.page.evaluate(_OPEN_DIALOG, self.base + address)
         self.page.locator("#dialog").wait_for()
-        self.look(name)
 
     def _complain(self, name: str, problem: str) -> None:
         self.problems.append(f"{name} ({'dark' if self.dark else 'light'}, {self.width}): {problem}")

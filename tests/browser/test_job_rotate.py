@@ -10,7 +10,7 @@ import pytest
 import time_machine
 from playwright.sync_api import Page, expect
 
-from access.members import set_time_zone
+from access.members import set_preferences
 from access.models import Member
 from audit import clock
 from audit.moments import stamp
@@ -65,7 +65,7 @@ def test_the_dialog_says_until_when_for_every_grace(role: str, visit: Visit, req
 def test_the_minutes_end_in_the_members_own_zone(
     visit: Visit, admin: Member, zone: str, minutes: int, said: str
 ) -> None:
-    set_time_zone(actor=actor_of(admin), member_id=admin.pk, time_zone=zone)
+    set_preferences(actor=actor_of(admin), member_id=admin.pk, changed={"time_zone": zone})
     page = visit(admin)
     now = datetime(2026, 10, 24, 19, 30, 20, tzinfo=UTC)
     page.clock.set_fixed_time(now)

@@ -60,7 +60,7 @@ def _round(fault: Fault, plane: Plane, token: str, number: int, done: Counter[st
     for client in range(CLIENTS):
         key_id = ids[client % len(ids)]
         if kind == 2 and client % 5 == 0:
-            verbs.append(lambda: revoke_many(list(ids)))
+            verbs.append(partial(revoke_many, list(ids)))
         elif kind and client % 10 == 9:
             verbs.append(partial(revoke, key_id))
         else:

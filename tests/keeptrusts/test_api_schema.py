@@ -30,7 +30,7 @@ def test_it_describes_every_route_of_the_design(schema: dict[str, Any]) -> None:
     verbs = ("rotate", "end-grace", "extend-grace", "disable", "enable", "revoke")
     endpoint_verbs = ("rotate-secret", "test", "redeliver", "disable", "enable")
     assert routes == {
-        "me/": {"get"},
+        "me/": {"get", "patch"},
         "access-keys/": {"get", "post"},
         "access-keys/{id}/": {"get", "patch"},
         "access-keys/{id}/revoke/": {"post"},
@@ -76,6 +76,9 @@ def test_it_describes_every_route_of_the_design(schema: dict[str, Any]) -> None:
         "audit-entries/{id}/": {"get"},
         "audit-entries/export.csv": {"get"},
         "audit-entries/verify/": {"get"},
+        "audit-entries/checkpoint/": {"get"},
+        "audit-entries/evidence/": {"get"},
+        "denials/{decision_id}/": {"get"},
     }
 
 
@@ -84,14 +87,48 @@ def test_it_says_how_errors_look_and_how_to_ask_once(schema: dict[str, Any]) -> 
     assert {"201", "400", "401", "403", "409", "413", "415", "422", "429", "503"} <= set(create["responses"])
     error = create["responses"]["409"]["content"]["application/json"]["schema"]
     assert error["allOf"][0] == {"$ref": "#/components/schemas/Error"}
-    assert "already_processed" in error["allOf"][1]["properties"]["code"]["examples"]
+    assert "already_processed" in error["allOf"][1]["properties"]["code"]["enum"]
     assert set(schema["components"]["schemas"]["Error"]["properties"]) == {"code", "detail", "fields"}
-    for methods in schema["paths"].values():
+    for path, methods in schema["paths"].items():
         if "post" in methods:
-            assert "Idempotency-Key" in [parameter["name"] for parameter in methods["post"]["parameters"]]
+            once = "Idempotency-Key" in [parameter["name"] for parameter in methods["post"]["parameters"]]
+            # Asking changes nothing.
+            asks = path.endswith(("/find/", "preview/"))
+            assert once is not asks
+            assert ("422" in methods["post"]["responses"]) is once
     edit = schema["paths"]["/api/v1/gateway-keys/{id}/"]["patch"]
     assert "If-Match" in [parameter["name"] for parameter in edit["parameters"]]
     assert {"404", "412"} <= set(edit["responses"])
+    assert "ETag" in edit["responses"]["412"]["headers"]
+    for kind in ("gateway-keys/{id}", "consumer-groups/{slug}", "gateways/{id}", "members/{id}", "policy"):
+        one = schema["paths"][f"/api/v1/{kind}/"]
+        assert "If-None-Match" in [parameter["name"] for parameter in one["get"]["parameters"]]
+        assert "content" not in one["get"]["responses"]["304"]
+        assert "ETag" in one["patch"]["responses"]["200"]["headers"]
+
+
+def test_it_names_the_conflicts_of_each_operation(schema: dict[str, Any]) -> None:
+    def codes(path: str, method: str = "post") -> set[str]:
+        answer = schema["paths"][f"/api/v1/{path}/"][method]["responses"]["409"]
+        return set(answer["content"]["application/json"]["schema"]["allOf"][1]["properties"]["code"]["enum"])
+
+    once = {"already_processed", "in_progress", "conflict"}
+    assert codes("gateway-keys/{id}/rotate") == once | {"key_revoked", "key_expired", "key_disabled"}
+    assert codes("gateway-keys/bulk-edit") == once | {"nothing_done"}
+    assert codes("policy", "patch") == {"policy_breaks_keys", "conflict"}
+    assert codes("members/{id}/take-out") == once | {"last_admin"}
+    assert codes("webhook-endpoints/{id}/enable") == once | {"not_disabled"}
+
+
+def test_it_says_what_keeps_an_export_from_beginning(schema: dict[str, Any]) -> None:
+    for path, methods in schema["paths"].items():
+        if not path.endswith(".csv"):
+            continue
+        answers = methods["get"]["responses"]
+        assert "Content-Disposition" in answers["200"]["headers"]
+        for status, code in (("429", "too_many_exports"), ("503", "exports_busy")):
+            told = answers[status]["content"]["application/json"]["schema"]["allOf"][1]["properties"]["code"]["enum"]
+            assert code in told, (path, status)
 
 
 def test_it_says_what_lists_and_exports_take(schema: dict[str, Any]) -> None:

@@ -88,7 +88,7 @@ def test_signing_out_says_so(browser: BrowserOf, auditor: Member) -> None:
 
 SIGHTS: Final = (
     *("Gateway Keys", "Hygiene", "Consumer Groups", "Policy", "Gateways", "Find a Key"),
-    *("Usage Events", "Why Refused?", "Audit Log"),
+    *("Usage Events", "Why Refused?", "Reports", "Audit Log"),
 )
 
 

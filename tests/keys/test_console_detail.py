@@ -132,7 +132,7 @@ def test_the_page_asks_as_often_for_many_versions_as_for_few(
     key = make_key(consumer_group=make_group()).key
 
     def queries() -> int:
-        with django_assert_max_num_queries(14) as seen:
+        with django_assert_max_num_queries(12) as seen:
             assert client.get(page_of(key)).status_code == 200
         return len(seen)
 

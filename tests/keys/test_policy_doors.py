@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from html import unescape
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from rest_framework.test import APIClient
@@ -13,12 +15,14 @@ from access.models import Member
 from audit.models import AuditEntry
 from keys import lifecycle
 from keys.models import ConsumerGroup, GatewayKey, InstallationPolicy
-from tests.factories import TESTS, make_group, make_key
+from tests.factories import TESTS, actor_of, make_group, make_key
 from tests.fixtures import BrowserOf
 from tests.keys.conftest import page_of, text_of
+from tests.pages import known_state, main_of, save
 
 pytestmark = pytest.mark.django_db
 POLICY = "/admin/policy/"
+ADD = "/admin/keys/gatewaykey/add/"
 API = "/api/v1/policy/"
 
 
@@ -45,9 +49,10 @@ def test_a_form_shows_the_keys_first_and_does_what_is_chosen(
 ) -> None:
     address, sent, key = whose()
     client = browser(admin)
+    sent |= known_state(client, address)
     shown = client.post(address, sent)
     assert shown.status_code == 200
-    assert "1 key would break this policy" in text_of(shown)
+    assert "1 existing key would be affected" in text_of(shown)
     assert "for-ever" in text_of(shown)
     assert "It never expires." in text_of(shown)
     assert not AuditEntry.objects.filter(action__in=["policy.edited", "consumer_group.edited"]).exists()
@@ -56,13 +61,48 @@ def test_a_form_shows_the_keys_first_and_does_what_is_chosen(
     sent |= {"existing_keys": choice, "shown": unescape(seen[1])}
     # With other rules than those it was shown for, it is shown again.
     again = client.post(address, {**sent, "max_lifetime_days": "20"})
-    assert "1 key would break this policy" in text_of(again)
-    assert client.post(address, sent).status_code == 302
+    assert "1 existing key would be affected" in text_of(again)
+    assert save(client, address, sent).status_code == 302
     key.refresh_from_db()
     assert (key.expires_at is None) is (choice == "leave")
     assert client.get("/admin/hygiene/").content.decode().count('id="breaches_policy"') == (choice == "leave")
     page = text_of(client.get(page_of(key)))
     assert ("Breaks its policy: It never expires." in page) is (choice == "leave")
+
+
+def test_what_two_policies_leave_is_said_as_what_lies_in_both(browser: BrowserOf, admin: Member) -> None:
+    for name, networks in (("inside", ["10.1.0.0/16", "192.0.2.0/24"]), ("outside", ["192.0.2.0/24"])):
+        make_key(name, consumer_group=make_group(name, allowed_networks=networks))
+    make_key("ungrouped")
+    shown = text_of(browser(admin).post(POLICY, rules(allowed_networks="10.0.0.0/8")))
+    assert "accept it only from addresses both in 10.1.0.0/16, 192.0.2.0/24 and in 10.0.0.0/8 from then on" in shown
+    assert "accept it from nowhere any more: no address lies both in 192.0.2.0/24 and in 10.0.0.0/8" in shown
+    assert "accept it only from addresses in 10.0.0.0/8 from then on" in shown
+
+
+def test_a_grace_is_told_in_words_and_a_key_by_its_name(browser: BrowserOf, admin: Member) -> None:
+    key = make_key("of-nowhere", allowed_networks=["192.0.2.0/24"]).key
+    lifecycle.rotate(actor=actor_of(admin), key_id=key.pk, grace=timedelta(days=1))
+    client, sent = browser(admin), rules(allowed_networks="10.0.0.0/8", max_grace_seconds="3600")
+    shown = client.post(POLICY, sent)
+    assert "allows at most 1 hour from now" in text_of(shown)
+    seen = re.search(r'name="shown" value="([^"]*)"', shown.content.decode())
+    assert seen
+    done = client.post(POLICY, {**sent, "existing_keys": "align", "shown": unescape(seen[1])}, follow=True)
+    assert "of-nowhere was left as it is: None of its networks" in main_of(done)
+
+
+def test_a_new_value_names_every_network_that_holds(browser: BrowserOf, admin: Member) -> None:
+    InstallationPolicy.objects.update(allowed_networks=["10.0.0.0/8"])
+    make_group("payments", allowed_networks=["10.1.0.0/16"])
+    client = browser(admin)
+    sent = {"name": "billing", "expiry": "30", "form_token": str(uuid4())}
+    assert "only within what the installation's policy allows: 10.0.0.0/8." in text_of(client.post(ADD, sent))
+    group = ConsumerGroup.objects.get()
+    sent |= {"form_token": str(uuid4()), "consumer_group": str(group.pk), "allowed_networks": "10.1.2.0/24"}
+    shown = text_of(client.post(ADD, sent))
+    assert "only from 10.1.2.0/24, and within what the policy of payments allows: 10.1.0.0/16," in shown
+    assert "and within what the installation's policy allows: 10.0.0.0/8." in shown
 
 
 def test_who_is_no_admin_reads_the_policy_and_cannot_send_it(browser: BrowserOf, auditor: Member) -> None:

@@ -191,7 +191,7 @@ def test_the_pages_name_installation_moment_and_who_asked_and_are_recorded(
         "UTC",
         "amy.auditor",
         "Mine",
-        "expiry_missing",
+        "Never expires: 1",
         "Signature",
         "Team, and access keys",
     ):

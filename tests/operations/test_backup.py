@@ -86,8 +86,7 @@ def test_what_is_backed_up_under_load_is_restored_whole(transactional_db: None, 
         said = manage(environment, "shell", "--verbosity", "0", "-c", SUMS_AGREE).split()
         assert said[0] == "sums"
         assert said[1] == said[2]
-        plant.environment = environment
-        elsewhere = plant.web().start_and_wait()
+        elsewhere = plant.web(prefix=None, workers="1", **environment).start_and_wait()
         assert (ask(elsewhere, issued.value), ask(elsewhere, revoked.value)) == (200, 401)
 
 

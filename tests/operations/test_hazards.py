@@ -16,8 +16,9 @@ from operations.hazards import hazards
 
 
 def found(*steps: Operation) -> list[str]:
-    made = type("Migration", (Migration,), {"operations": list(steps)})
-    return hazards(made("0002_next", "keys"))
+    migration = Migration("0002_next", "keys")
+    migration.operations = list(steps)  # type: ignore[misc]  # as Django does it itself
+    return hazards(migration)
 
 
 INDEX = models.Index(fields=["name"], name="by_name")

@@ -13,10 +13,10 @@ from access.models import Member
 from audit.models import AuditEntry
 from tests.factories import make_key
 from tests.fixtures import BrowserOf
-from tests.pages import column, confirmed, main_of, secret_of, text_of
+from tests.pages import column, confirmed, main_of, save, secret_of, text_of
 from tests.webhooks.makers import make_delivery, make_endpoint
 from tests.webhooks.receiver import Receiver, answering
-from webhooks.endpoints import IssuedSecret
+from webhooks.endpoints import DISABLED_NOTE, IssuedSecret
 from webhooks.models import Delivery, EndpointSecret, WebhookEndpoint
 
 ENDPOINTS = "/admin/webhooks/webhookendpoint/"
@@ -43,6 +43,9 @@ def test_a_new_endpoint_shows_its_secret_once_and_how_to_verify(browser: Browser
     Webhook(value)
     assert value.startswith("whsec_")
     assert "standardwebhooks" in text_of(response)
+    # It has to be read again in order to sign, so no page says that a fingerprint is all that is kept.
+    assert "keeps it encrypted" in text_of(response)
+    assert "fingerprint" not in text_of(response)
     assert "no-store" in response["Cache-Control"]
     endpoint = WebhookEndpoint.objects.get()
     assert (endpoint.owner, endpoint.event_types) == (admin, ["gateway_key.revoked"])
@@ -68,7 +71,7 @@ def test_an_address_that_nothing_may_be_sent_to_is_said_at_the_field(
 
 def test_an_edit_goes_through_the_verb(browser: BrowserOf, admin: Member) -> None:
     endpoint = make_endpoint()
-    browser(admin).post(page_of(endpoint), particulars(name="new", event_types=["gateway_key.expired"]))
+    save(browser(admin), page_of(endpoint), particulars(name="new", event_types=["gateway_key.expired"]))
     endpoint.refresh_from_db()
     assert (endpoint.name, endpoint.event_types) == ("new", ["gateway_key.expired"])
     entry = AuditEntry.objects.get(action="webhook_endpoint.edited")
@@ -84,8 +87,8 @@ def test_a_test_shows_what_came_of_it(
     assert client.post(dialog, confirmed()).headers["HX-Refresh"] == "true"
     assert "The test has arrived at receiver: 204 in" in main_of(client.get(page_of(issued.endpoint)))
     Webhook(issued.value).verify(receiver.taken[0][1], receiver.taken[0][0])
-    receiver.manner = answering(500)
-    assert "Answered 500" in text_of(client.post(dialog, confirmed()))
+    receiver.manner = answering(500, b"come back later")
+    assert "Answered 500, with “come back later”." in text_of(client.post(dialog, confirmed()))
     assert "Answered 500." in main_of(client.get(page_of(issued.endpoint)))
     assert not AuditEntry.objects.filter(action__endswith="refused").exists()
 
@@ -135,6 +138,16 @@ def test_a_delivery_shows_its_attempts_and_what_is_sent(browser: BrowserOf, admi
     assert column(listed, "about") == ["prod"]
     assert column(listed, "last_attempt") == ["204 in 12 ms"]
     assert column(client.get(DELIVERIES, {"type": "gateway_key.revoked"}), "about") == []
+
+
+def test_what_was_never_tried_says_why(browser: BrowserOf, admin: Member) -> None:
+    delivery = make_delivery(make_key("prod").key)
+    delivery.attempts.all().delete()
+    client = browser(admin)
+    client.post(f"{DELIVERIES}{delivery.pk}/send_again/", confirmed())
+    assert column(client.get(DELIVERIES), "last_attempt") == ["none yet"]
+    client.post(f"{ENDPOINTS}{delivery.endpoint_id}/disable/", confirmed(reason="moved"))
+    assert column(client.get(DELIVERIES), "last_attempt") == [DISABLED_NOTE]
 
 
 def test_one_delivery_is_sent_again(browser: BrowserOf, admin: Member) -> None:

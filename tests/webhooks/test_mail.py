@@ -12,7 +12,7 @@ from django.core import mail as outbox
 from django.core.mail import EmailMessage
 from django.db import transaction
 
-from access.members import edit_member, set_notice_mail
+from access.members import edit_member, set_preferences
 from access.models import Member
 from audit import clock
 from audit.actions import AuditAction
@@ -21,7 +21,9 @@ from audit.recording import Subject, record
 from keys import lifecycle
 from tests.factories import TESTS, actor_of, make_group, make_key, make_member
 from tests.fixtures import BrowserOf
+from tests.webhooks.makers import make_endpoint
 from webhooks import delivering, sweeps
+from webhooks.endpoints import stop
 from webhooks.models import Delivery, DeliveryState, Notice
 
 pytestmark = pytest.mark.django_db
@@ -70,13 +72,13 @@ def test_edits_and_rotations_are_mailed_to_who_wants_everything(owner: Member) -
     key = make_key(owner=owner).key
     lifecycle.rotate(actor=TESTS, key_id=key.pk)
     assert recipients() == []
-    set_notice_mail(actor=actor_of(owner), member_id=owner.pk, notice_mail="all")
+    set_preferences(actor=actor_of(owner), member_id=owner.pk, changed={"notice_mail": "all"})
     lifecycle.rotate(actor=TESTS, key_id=key.pk)
     assert recipients() == ["owner@example.com"]
 
 
 def test_who_wants_no_mail_gets_none(owner: Member) -> None:
-    set_notice_mail(actor=actor_of(owner), member_id=owner.pk, notice_mail="none")
+    set_preferences(actor=actor_of(owner), member_id=owner.pk, changed={"notice_mail": "none"})
     lifecycle.revoke(actor=TESTS, key_id=make_key(owner=owner).key.pk)
     assert recipients() == []
 
@@ -142,3 +144,30 @@ def test_a_member_chooses_under_preferences_and_what_is_not_sent_stays(browser: 
     client.post("/admin/preferences/", {"time_zone": "UTC", "notice_mail": "some"})
     owner.refresh_from_db()
     assert owner.time_zone == "Europe/Berlin"
+
+
+def test_an_owner_who_may_not_see_the_key_is_not_told_of_it(owner: Member, colleague: Member) -> None:
+    group = make_group(managers=[colleague])
+    key = make_key("prod", consumer_group=group, owner=owner).key
+    lifecycle.revoke(actor=TESTS, key_id=key.pk)
+    assert recipients() == ["colleague@example.com"]
+
+
+def test_who_lost_sight_of_the_key_before_it_was_sent_gets_no_mail(owner: Member, colleague: Member) -> None:
+    group = make_group(managers=[owner, colleague])
+    key = make_key(consumer_group=group).key
+    lifecycle.revoke(actor=TESTS, key_id=key.pk)
+    group.managers.set([colleague])
+    assert recipients() == ["colleague@example.com"]
+    kept = Delivery.objects.get(recipient=owner).attempts.get()
+    assert kept.error == "The member may not see any more what it is about."
+
+
+def test_of_an_endpoint_that_was_given_up_nobody_but_admins_hears(owner: Member) -> None:
+    admin = make_member("admin", email="admin@example.com")
+    endpoint = make_endpoint()
+    endpoint.owner = owner
+    endpoint.save()
+    with transaction.atomic():
+        stop(endpoint, Actor.system("webhooks"), "It answered 410: it is gone.")
+    assert recipients() == [admin.email]
