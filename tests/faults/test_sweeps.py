@@ -72,7 +72,3 @@ def _more_than(before: int) -> bool:
 
 def _recorded() -> int:
     return GatewayKey.objects.filter(expiry_recorded_at__isnull=False).count()
-
-
-def _is_more_than(before: int) -> bool:
-    return _recorded() > before
