@@ -39,6 +39,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         fault = item.get_closest_marker("fault")
         if row is not None and (fault is None or row not in {fault.args[0], "all"}):
             return False
+        if row is None and fault is not None and "short" not in fault.kwargs:
+            return False
         if (item.get_closest_marker("slow") is not None) != config.getoption("--slow"):
             return False
         homes = {name for name in ("sqlite", "postgresql") if item.get_closest_marker(name)}

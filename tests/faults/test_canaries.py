@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(900)
 CLIENTS = 4
 
 
-@pytest.mark.fault("canaries", short=4, full=1_000)
+@pytest.mark.fault("canaries", full=1_000)
 def test_what_is_said_in_the_wrong_place_is_kept_nowhere(fault: Fault, live: Live) -> None:
     token = live.api("POST", "/gateways/", {"name": "canaries"})["token"]
 

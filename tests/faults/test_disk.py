@@ -102,7 +102,7 @@ def _is_clear(fault: Fault, answer: httpx.Response, what: str, right: set[int]) 
 
 
 @pytest.mark.postgresql
-@pytest.mark.fault("disk", short=1, full=5)
+@pytest.mark.fault("disk", full=5)
 def test_a_read_only_postgresql_changes_nothing_and_says_503(fault: Fault, plant: Plant) -> None:
     caller = Console(plant.web().start_and_wait(), plant.admin)
     for _ in range(fault.rounds):
@@ -113,7 +113,7 @@ def test_a_read_only_postgresql_changes_nothing_and_says_503(fault: Fault, plant
 
 
 @pytest.mark.postgresql
-@pytest.mark.fault("disk", short=1, full=5)
+@pytest.mark.fault("disk", full=5)
 def test_a_full_disk_under_postgresql_leaves_nothing_half_written(fault: Fault, plant: Plant) -> None:
     with small_disk(MEBIBYTES) as disk, database_on(disk):
         caller = Console(plant.web().start_and_wait(), plant.admin)
@@ -125,7 +125,7 @@ def test_a_full_disk_under_postgresql_leaves_nothing_half_written(fault: Fault, 
 
 
 @pytest.mark.sqlite
-@pytest.mark.fault("disk", short=1, full=5)
+@pytest.mark.fault("disk", full=5)
 def test_a_full_disk_under_sqlite_leaves_nothing_half_written(
     fault: Fault, transactional_db: None, tmp_path: Path
 ) -> None:
@@ -139,7 +139,7 @@ def test_a_full_disk_under_sqlite_leaves_nothing_half_written(
 
 
 @pytest.mark.sqlite
-@pytest.mark.fault("disk", short=1, full=5)
+@pytest.mark.fault("disk", full=5)
 def test_a_sqlite_that_takes_no_writes_changes_nothing_and_says_503(fault: Fault, plant: Plant) -> None:
     web = plant.web().start_and_wait()
     caller = Console(web, plant.admin)

@@ -65,7 +65,7 @@ class Changes:
         return answer.json()
 
 
-@pytest.mark.fault("kill", short=4, full=200)
+@pytest.mark.fault("kill", full=200)
 def test_every_change_has_its_entry_and_every_entry_its_change(fault: Fault, plant: Plant) -> None:
     webs = [plant.web().start_and_wait() for _ in range(WEBS)]
     worker = plant.worker()

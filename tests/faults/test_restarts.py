@@ -140,7 +140,7 @@ def paused(*servers: KillableServer) -> None:
         os.kill(pid, signal.SIGCONT)
 
 
-@pytest.mark.fault("restarts", short=1, full=10)
+@pytest.mark.fault("restarts", full=10)
 def test_no_wrong_decision_and_all_goes_on_by_itself(fault: Fault, tmp_path: Path) -> None:
     with running_site(tmp_path) as site, httpx.Client(timeout=20) as client:
         both = (site.redis, site.database)

@@ -18,6 +18,7 @@ from tests.faults.conftest import Fault
 from tests.faults.plant import Plant, disagreements
 from tests.processes import eventually
 from tests.webhooks.makers import make_endpoint
+from webhooks.endpoints import LookedUp
 from webhooks.models import Notice
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.timeout(900)]
@@ -27,9 +28,9 @@ DUE = 60
 SWEEP = "keys.tasks.expire_keys"
 
 
-@pytest.mark.fault("sweeps", short=2, full=50)
+@pytest.mark.fault("sweeps", full=50)
 def test_each_due_key_expires_once(fault: Fault, plant: Plant) -> None:
-    make_endpoint(url="https://nobody.invalid/", resolver=lambda host, port: ["8.8.8.8"])
+    make_endpoint(url="https://nobody.invalid/", looked_up=LookedUp("https://nobody.invalid/"))
     for number in (1, 2):
         plant.beat(number).start()
     workers = [plant.worker() for _ in range(WORKERS)]
