@@ -17,14 +17,14 @@ NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TEXT)))
 
 
 @cache
-def tests_of(path: str) -> set[str]:
+def functions_of(path: str) -> set[str]:
     tree = ast.parse((ROOT / path).read_text())
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
 @pytest.mark.parametrize(("path", "name"), NAMED)
 def test_a_test_that_is_named_exists(path: str, name: str) -> None:
-    assert name in tests_of(path)
+    assert name in functions_of(path)
 
 
 def test_every_item_names_its_test_or_says_why_there_is_none() -> None:
