@@ -23,6 +23,7 @@ from access.rules import Role
 from audit.models import AuditEntry
 from keys import lifecycle
 from keys.groups import edit_group
+from tests.access.signing_in import give_totp
 from tests.factories import PASSWORD, TESTS, make_access_key, make_gateway, make_group, make_key, make_member
 from tests.fixtures import ApiOf, BrowserOf
 from tests.forms import filled
@@ -36,7 +37,16 @@ pytestmark = pytest.mark.django_db
 NEW: Final = "another long password of nobody"
 # Addresses that take a POST, and change nothing by it: they look something up, show a list, or lead somewhere else.
 NO_CHANGE: Final = {
-    *("", "hygiene/", "find-a-key/", "find-a-key/{key}/after/", "why-refused/", "why-refused/{denial}/", "search/"),
+    *(
+        "",
+        "account/",
+        "hygiene/",
+        "find-a-key/",
+        "find-a-key/{key}/after/",
+        "why-refused/",
+        "why-refused/{denial}/",
+        "search/",
+    ),
     *("keys/", "attention/", "keys/gatewaykey/{key}/cutover/", "keys/gatewaykey/{key}/denials/"),
     *("keys/gatewaykey/create/", "keys/consumergroup/create/", "gateways/gateway/create/", "access/member/create/"),
     *(
@@ -74,6 +84,9 @@ def world(admin: Member) -> World:
     lifecycle.disable(actor=TESTS, key_id=disabled.pk)
     somebody, gone = make_member(Role.AUDITOR), make_member(Role.AUDITOR, username="gone")
     Member.objects.filter(pk=gone.pk).update(is_active=False)
+    give_totp(somebody)
+    for member in (somebody, admin):  # a session in another browser
+        Client().force_login(member, backend="django.contrib.auth.backends.ModelBackend")
     strict = make_group("strict")
     breaching = make_key("breaching", consumer_group=strict).key
     edit_group(actor=TESTS, group_id=strict.pk, changed={"max_lifetime_days": 9}, existing_keys="leave")
@@ -267,6 +280,9 @@ CHANGES: Final[dict[str, tuple[dict[str, str], Callable[[World], dict[str, Any]]
     "access/member/{member}/let_in/": ({"member": "gone"}, lambda world: {}),
     "access/member/{member}/new_link/": ({"member": "invited"}, lambda world: {}),
     "access/member/{member}/withdraw/": ({"member": "invited"}, lambda world: {}),
+    "access/member/{member}/end_sessions/": ({}, lambda world: {}),
+    "access/member/{member}/reset_factors/": ({}, lambda world: {}),
+    "account/sessions/end-others/": ({}, lambda world: {}),
     "access/accesskey/add/": ({}, lambda world: {"name": "made"}),
     "access/accesskey/{access_key}/change/": ({"access_key": "own"}, lambda world: {"name": "renamed"}),
     "access/accesskey/{access_key}/revoke/": ({}, lambda world: {}),
@@ -280,6 +296,11 @@ CHANGES: Final[dict[str, tuple[dict[str, str], Callable[[World], dict[str, Any]]
     "webhooks/delivery/{delivery}/send_again/": ({}, lambda world: {}),
 }
 APART: Final = {"login/", "logout/"}
+# They take an authenticator, or a sign-in that is half done: not tried here.
+WITH_A_DEVICE: Final = {
+    *("login/second-factor/", "login/passkey/", "confirm/"),
+    *("account/authenticator/", "account/passkeys/add/", "account/recovery-codes/"),
+}
 
 
 def console_call(client: Client, address: str, world: World) -> Callable[[], Any]:
@@ -309,7 +330,7 @@ def test_every_address_of_the_console_fails_closed(browser: BrowserOf, admin: Me
 
 def test_every_address_that_changes_something_is_tried() -> None:
     posts = {address for address, (_, answers) in CONSOLE_MATRIX.items() if answers[0] not in {403, 404, 405}}
-    assert posts == CHANGES.keys() | NO_CHANGE | APART
+    assert posts == CHANGES.keys() | NO_CHANGE | APART | WITH_A_DEVICE
 
 
 def test_signing_in_out_and_joining_fail_closed(admin: Member, world: World) -> None:
