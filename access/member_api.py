@@ -39,6 +39,7 @@ class MemberState(models.TextChoices):
 
 
 class MemberJSON(serializers.ModelSerializer[Member]):
+    email = serializers.CharField(help_text="Empty where none is known.")
     state = serializers.SerializerMethodField()
 
     class Meta:

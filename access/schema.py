@@ -223,7 +223,8 @@ def _describe(operation: dict[str, Any], method: str, schemas: dict[str, Any]) -
 
 def _problems(operation: dict[str, Any], method: str) -> list[Problem]:
     parameters, conflicts = operation["parameters"], operation.pop(_CONFLICTS, [])
-    is_export = any("text/csv" in answer.get("content", {}) for answer in operation["responses"].values())
+    kinds = {kind for answer in operation["responses"].values() for kind in answer.get("content", {})}
+    is_export = bool(kinds & {"text/csv", "application/x-ndjson"})
     found = [*(_EXPORTS if is_export else ()), *_ALWAYS]
     if any(parameter["in"] == "path" or parameter["name"] == "page" for parameter in parameters):
         found.append(_MISSING)
@@ -235,6 +236,8 @@ def _problems(operation: dict[str, Any], method: str) -> list[Problem]:
     if once or method == HTTPMethod.PATCH:
         codes = (*conflicts, *(_ONCE if once else ()), "conflict")
         found.append(Problem(409, "The state does not allow it, or somebody else changes the same just now.", codes))
+    elif conflicts:
+        found.append(Problem(409, "The state does not allow it.", tuple(conflicts)))
     if once:
         found.append(_REUSED)
     if _takes(operation, "If-Match"):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 import django_filters
-from django.http import Http404
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -126,6 +125,7 @@ class AuditEntryViewSet(ReadOnlyModelViewSet[AuditEntry]):
     search = staticmethod(search_entries)
     # What an operation takes beside the list's parameters (access.filters).
     own_parameters: frozenset[str] = frozenset()
+    conflicts: ClassVar[dict[str, tuple[str, ...]]] = {"checkpoint": ("no_evidence",), "evidence": ("no_evidence",)}
 
     @extend_schema(responses=VerdictJSON, filters=False)
     @action(detail=False, pagination_class=None, search=None, ordering_fields=None, filterset_class=None)
@@ -141,7 +141,7 @@ class AuditEntryViewSet(ReadOnlyModelViewSet[AuditEntry]):
         self.filter_queryset(self.get_queryset())  # A parameter is refused.
         newest = newest_checkpoint()
         if newest is None:
-            raise Http404("nothing is sealed yet")
+            raise NoProof("Nothing is sealed yet: the sealer writes the first checkpoint within seconds.")
         return Response(CheckpointJSON(newest).data)
 
     @extend_schema(

@@ -69,7 +69,8 @@ MATRIX: Final[dict[str, tuple[Answers, Answers]]] = {
     "hygiene/owner/": (CHANGERS, CHANGERS),
     "hygiene/scope/": (CHANGERS, CHANGERS),
     "hygiene/align/": (CHANGERS, CHANGERS),
-    "policy/": (EVERYONE, (302, 403, 403)),
+    # Without the state that the form was filled with nothing is saved: the form again.
+    "policy/": (EVERYONE, (200, 403, 403)),
     "hygiene/end-grace/": (CHANGERS, CHANGERS),
     "hygiene/disable/": (CHANGERS, CHANGERS),
     "hygiene/revoke/": (CHANGERS, CHANGERS),

@@ -77,6 +77,8 @@ def test_me_says_who_calls_and_by_which_credential(admin_api: APIClient, client:
         "name": "",
         "role": "admin",
         "email": "",
+        "time_zone": "UTC",
+        "notice_mail": "important",
         "credential": "",
         "access_key": None,
     }

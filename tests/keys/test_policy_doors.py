@@ -83,7 +83,8 @@ def test_what_two_policies_leave_is_said_as_what_lies_in_both(browser: BrowserOf
 def test_a_grace_is_told_in_words_and_a_key_by_its_name(browser: BrowserOf, admin: Member) -> None:
     key = make_key("of-nowhere", allowed_networks=["192.0.2.0/24"]).key
     lifecycle.rotate(actor=actor_of(admin), key_id=key.pk, grace=timedelta(days=1))
-    client, sent = browser(admin), rules(allowed_networks="10.0.0.0/8", max_grace_seconds="3600")
+    client = browser(admin)
+    sent = rules(allowed_networks="10.0.0.0/8", max_grace_seconds="3600") | known_state(client, POLICY)
     shown = client.post(POLICY, sent)
     assert "allows at most 1 hour from now" in text_of(shown)
     seen = re.search(r'name="shown" value="([^"]*)"', shown.content.decode())

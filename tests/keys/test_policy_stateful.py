@@ -255,7 +255,7 @@ def run(*, examples: int, steps: int) -> None:
 
 
 def test_no_order_of_verbs_ends_with_a_key_in_breach_that_nobody_left(transactional_db: None) -> None:
-    run(examples=6, steps=25)
+    run(examples=4, steps=20)
 
 
 @pytest.mark.slow
