@@ -14,6 +14,7 @@ class _Fields(HTMLParser):
         self.found: dict[str, list[str]] = {}
         self._wanted = False
         self._select = self._text = ""
+        self._first: str | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
@@ -24,8 +25,12 @@ class _Fields(HTMLParser):
             pass  # it belongs to a form elsewhere on the page, and is a button here
         elif tag == "select":
             self._select = name
-        elif tag == "option" and "selected" in given:
-            self._add(self._select, given.get("value", ""))
+            self._first = None if "multiple" not in given else ""
+        elif tag == "option":
+            if "selected" in given:
+                self._add(self._select, given.get("value", ""))
+            elif self._first is None:
+                self._first = given.get("value", "")
         elif tag == "textarea":
             self._text = name
         elif tag == "input":
@@ -41,6 +46,8 @@ class _Fields(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag == "form":
             self._wanted = False
+        elif tag == "select" and self._first and self._select not in self.found:
+            self._add(self._select, self._first)  # where nothing is chosen, a browser sends the first
         elif tag == "textarea" and self._text:
             self._add(self._text, "")
             self._text = ""

@@ -21,6 +21,7 @@ from access.invitations import invite_member
 from access.models import Member
 from access.rules import Role
 from audit.models import AuditEntry
+from audit.sealing import seal
 from keys import lifecycle
 from keys.groups import edit_group
 from tests.access.signing_in import give_totp
@@ -94,6 +95,7 @@ def world(admin: Member) -> World:
     paused = make_endpoint("paused")
     disable_endpoint(actor=TESTS, endpoint_id=paused.pk)
     invited = invite_member(actor=TESTS, username="invited", role=Role.AUDITOR)
+    seal()  # evidence is of what is sealed
     return {
         "group": group,
         "key": key,
@@ -248,7 +250,7 @@ CHANGES: Final[dict[str, tuple[dict[str, str], Callable[[World], dict[str, Any]]
     "hygiene/revoke/": ({}, lambda world: {"step": "apply", "ids": keys_of(world, "key")}),
     "hygiene/align/": ({}, lambda world: {"step": "apply", "ids": keys_of(world, "breaching")}),
     "policy/": ({}, lambda world: {"idle_days": "30"}),
-    "find-a-key/{key}/revoke/": ({}, lambda world: {"reason": "leaked"}),
+    "find-a-key/{key}/revoke/": ({}, lambda world: {"reason": "leaked", "confirmed": "on"}),
     "password_change/": (
         {},
         lambda world: {"old_password": PASSWORD, "new_password1": NEW, "new_password2": NEW},
@@ -310,12 +312,20 @@ def console_call(client: Client, address: str, world: World) -> Callable[[], Any
     )
     body = given(world)
     if "hygiene" in address:
-        page = client.post(path, {"ids": body["ids"]})
         body = {**body, "group": world["group"].pk} if "group" in body else body
+        page = client.post(path, {**body, "step": "preview"})
     else:
         page = client.get(path)
     sent = body if address in {"keys/gatewaykey/"} else filled(page, **{**SENT, **body})
-    return lambda: client.post(path, sent)
+    cookies = client.cookies.output()
+
+    def call() -> Any:
+        # The first time may have given the browser another session, which was undone.
+        client.cookies.clear()
+        client.cookies.load(cookies.replace("Set-Cookie:", ""))
+        return client.post(path, sent)
+
+    return call
 
 
 def test_every_address_of_the_console_fails_closed(browser: BrowserOf, admin: Member, world: World) -> None:
@@ -340,14 +350,17 @@ def test_signing_in_out_and_joining_fail_closed(admin: Member, world: World) -> 
         )
 
     def signing_out() -> Any:
-        return signed_in.post("/admin/logout/")
+        client = Client(raise_request_exception=False)
+        client.cookies.load(cookies)
+        return client.post("/admin/logout/")
 
     def joining() -> Any:
         sent = {"secret": world["secret"], "new_password": NEW, "same_password": NEW}
         return Client(raise_request_exception=False).post("/join/", sent)
 
-    signed_in = Client(raise_request_exception=False)
+    signed_in = Client()
     signed_in.force_login(admin, backend="django.contrib.auth.backends.ModelBackend")
+    cookies = signed_in.cookies.output().replace("Set-Cookie:", "")
     for do in (signing_in(PASSWORD), signing_in("wrong"), joining, signing_out):
         assert tried(do) == "", do
 
