@@ -67,8 +67,11 @@ function reachScrolling() {
         if (place.scrollWidth > place.clientWidth) {
             const title = place.closest("section, .kt-card")?.querySelector("h1, h2, h3")?.textContent.trim();
             place.tabIndex = 0;
-            place.setAttribute("role", "group");
-            place.setAttribute("aria-label", title || "Table");
+            // What has a name of its own keeps it.
+            if (!place.hasAttribute("aria-label")) {
+                place.setAttribute("role", "group");
+                place.setAttribute("aria-label", title || "Table");
+            }
         } else {
             place.removeAttribute("tabindex");
         }
