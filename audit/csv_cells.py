@@ -129,11 +129,12 @@ _WRITERS: Final[dict[Kind, Callable[[Any], str]]] = {
     Kind.JSON: in_json,
     Kind.LIST: lambda items: text(" ".join(items)),
 }
-# The look for "kt_" comes first, because almost no cell has one and a regular expression costs more than all else.
+# Braces of the pattern are none of the format's.
+_SECRET: Final = SECRET.pattern.replace("{", "{{").replace("}", "}}")
+# The look for how secrets begin comes first: almost no cell has one, and a regular expression costs more than all else.
 _REDACTED: Final = (
-    (f"CASE WHEN strpos({{0}}, 'kt_') > 0 THEN regexp_replace({{0}}, '{SECRET.pattern}', '\\1…', 'g') ELSE {{0}} END")
-    .replace("{4}", "{{4}}")
-    .replace("{28,}", "{{28,}}")
+    "CASE WHEN strpos({0}, 'kt_') > 0 OR strpos({0}, 'whsec_') > 0 "
+    f"THEN regexp_replace({{0}}, '{_SECRET}', '\\1\\2…', 'g') ELSE {{0}} END"
 )
 _STARTS: Final = "".join(FORMULA_STARTS).replace("\t", "\\t").replace("\r", "\\r").replace("\n", "\\n")
 _DISARMED: Final = (

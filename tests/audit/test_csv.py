@@ -34,6 +34,7 @@ NASTY = (
     *(f"{start}1+1" for start in FORMULA_STARTS),
     *('say "hi", twice', "two\r\nlines", "lone \r return", "\\.", "\\N", " space ", "ends in \\", "kt_", "a;b", "é…𝄞"),
     *("%s %(x)s {0}", "kt_gk_" + "a" * 32, "=kt_gk_" + "b" * 40, "'=quoted", "-5", "\u2028"),
+    "whsec_" + "c" * 43 + "=",
 )
 
 
@@ -109,6 +110,7 @@ def test_no_cell_begins_as_a_formula_and_none_holds_a_secret(nasty: None) -> Non
     assert "'kt_gk_bbbb…" not in cells
     assert b"a" * 32 not in found
     assert b"b" * 32 not in found
+    assert b"c" * 32 not in found
 
 
 def test_lines_end_as_rfc_4180_says_and_there_is_no_byte_order_mark(nasty: None) -> None:
