@@ -159,13 +159,3 @@ def test_every_way_to_touch_a_sealed_log_is_found() -> None:
 
 def test_an_untouched_log_raises_no_alarm_as_it_grows() -> None:
     assert logs(40) == (40, [])
-
-
-@pytest.mark.slow
-def test_a_thousand_of_each(capsys: pytest.CaptureFixture[str]) -> None:
-    copied(12, Path(settings.KEEPTRUSTS_CHECKPOINT_FILE))
-    touched, missed = tamper(1_000)
-    grown, alarms = logs(1_000)
-    with capsys.disabled():
-        print(f"\ntampering: {touched} tried, {len(missed)} not found; {grown} untouched logs, {len(alarms)} alarms")
-    assert (missed, alarms) == ([], [])
