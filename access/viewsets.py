@@ -44,7 +44,8 @@ class ApiViewSet[M: Model](GenericViewSet[M]):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if request.method in {"POST", "PATCH"}:
+        # Without an action the method is not known here, and 405 is said first.
+        if request.method in {"POST", "PATCH"} and self.action is not None:
             # What narrows a list means nothing to a change, and a caller may believe that it does.
             refuse_parameters(request)
 

@@ -13,8 +13,8 @@ from audit import clock
 from audit.models import AuditEntry
 from tests.factories import make_key
 from tests.webhooks.makers import make_delivery, make_endpoint
-from webhooks import delivering, signing
-from webhooks.models import Delivery, EndpointSecret, Notice, WebhookEndpoint
+from webhooks import signing
+from webhooks.models import Delivery, EndpointSecret, WebhookEndpoint
 
 pytestmark = pytest.mark.django_db
 ENDPOINTS = "/api/v1/webhook-endpoints/"
@@ -152,24 +152,6 @@ def test_what_failed_since_a_time_is_sent_again(admin_api: APIClient) -> None:
     assert admin_api.post(path).json() == {"queued": 1}
     assert admin_api.post(path).json() == {"queued": 0}
     assert list(admin_api.post(path, {"since": "yesterday"}).json()["fields"]) == ["since"]
-
-
-@pytest.mark.slow
-def test_more_than_one_statement_has_room_for_are_sent_again_the_oldest_first(admin_api: APIClient) -> None:
-    endpoint, now = make_endpoint(), clock.now()
-    made = make_delivery(make_key().key, endpoint)
-    notices = [Notice(type=made.notice.type, cause=f"{n}", body="{}", occurred_at=now) for n in range(33_000)]
-    Notice.objects.bulk_create(notices, batch_size=1_000)
-    failed = {"endpoint": endpoint, "state": "failed", "finished_at": now}
-    rows = [
-        Delivery(notice=notice, created_at=now - timedelta(seconds=n), **failed) for n, notice in enumerate(notices)
-    ]
-    Delivery.objects.bulk_create(rows, batch_size=1_000)
-    assert admin_api.post(f"{ENDPOINTS}{endpoint.pk}/redeliver/").json() == {"queued": 33_000}
-    assert delivering.hand_out_due() == delivering.AT_ONCE
-    handed = Delivery.objects.filter(handed_at__isnull=False, state="pending").order_by("created_at")
-    assert handed[0].pk == rows[-1].pk
-    assert handed.last() == rows[-delivering.AT_ONCE]
 
 
 def test_of_an_endpoint_that_is_not_there_nothing_is_said(admin_api: APIClient) -> None:

@@ -65,15 +65,14 @@ window.addEventListener("dialog-closed", () => window.setTimeout(() => opener?.i
 function reachScrolling() {
     for (const place of document.querySelectorAll(".kt-scroll")) {
         if (place.scrollWidth > place.clientWidth) {
-            const title = place.closest("section, .kt-card")?.querySelector("h1, h2, h3")?.textContent.trim();
+            // It stays so: a window that becomes narrow again is not waited for.
             place.tabIndex = 0;
+            const title = place.closest("section, .kt-card")?.querySelector("h1, h2, h3")?.textContent.trim();
             // What has a name of its own keeps it.
             if (!place.hasAttribute("aria-label")) {
                 place.setAttribute("role", "group");
                 place.setAttribute("aria-label", title || "Table");
             }
-        } else {
-            place.removeAttribute("tabindex");
         }
     }
 }
