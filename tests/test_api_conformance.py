@@ -72,7 +72,7 @@ def test_what_is_answered_is_in_the_description(console: Served, tmp_path: Path)
     assert found.requests >= 200
 
 
-@pytest.mark.slow
+@pytest.mark.fault("conformance", full=1)
 @pytest.mark.timeout(1_800)
 def test_each_role_is_answered_as_described_ten_thousand_times(console: Served, tmp_path: Path) -> None:
     made = 0

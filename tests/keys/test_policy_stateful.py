@@ -257,9 +257,3 @@ def run(*, examples: int, steps: int) -> None:
 @pytest.mark.timeout(300)
 def test_no_order_of_verbs_ends_with_a_key_in_breach_that_nobody_left(transactional_db: None) -> None:
     run(examples=3, steps=15)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_no_long_order_of_verbs_does_either(transactional_db: None) -> None:
-    run(examples=40, steps=60)

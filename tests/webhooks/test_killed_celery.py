@@ -18,7 +18,12 @@ from tests.processes import eventually, running
 from tests.served import Served, own_database
 from tests.webhooks.receiver import Receiver, answering, receiving
 
-pytestmark = [pytest.mark.django_db, pytest.mark.postgresql, pytest.mark.slow, pytest.mark.timeout(1_500)]
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.postgresql,
+    pytest.mark.fault("celery", full=1),
+    pytest.mark.timeout(1_500),
+]
 KILLS: Final = 20
 # For each of the workers.
 KEYS: Final = 10
