@@ -19,6 +19,7 @@ from audit.evidence import FORMAT
 from audit.exports import Export, send
 from audit.merkle import Levels
 from audit.models import AuditEntry, AuditLeaf, Checkpoint
+from audit.sealing import newest_checkpoint
 
 CHUNK: Final = 2_000
 # Lines that are sent at once.
@@ -63,7 +64,7 @@ class Bundle:
         is proven to have grown from; the first one unless told. Memory: 64 bytes an entry of the log, unless complete.
         Errors: NoEvidence.
         """
-        checkpoint = Checkpoint.objects.order_by("-number").first()
+        checkpoint = newest_checkpoint()
         if checkpoint is None:
             raise NoEvidence("Nothing is sealed yet: the sealer writes the first checkpoint within seconds.")
         older = Checkpoint.objects.filter(size__gt=0).order_by("number")

@@ -69,12 +69,12 @@ def derived(secret: str) -> Ed25519PrivateKey:
 
 @lru_cache(maxsize=8)
 def read_private(text: str) -> Ed25519PrivateKey:
-    """Read a private key as `manage.py create_audit_key` prints it: 32 bytes in base64."""
+    """Read a private key as `manage.py audit_key --new` prints it: 32 bytes in base64."""
     try:
         return Ed25519PrivateKey.from_private_bytes(b64decode(text.strip(), validate=True))
     except (Base64Error, ValueError) as error:
         raise ImproperlyConfigured(
-            "KEEPTRUSTS_AUDIT_SIGNING_KEY is not a key as `manage.py create_audit_key` prints it: 32 bytes in base64."
+            "KEEPTRUSTS_AUDIT_SIGNING_KEY is not a key as `manage.py audit_key --new` prints it: 32 bytes in base64."
         ) from error
 
 
